@@ -1,0 +1,1 @@
+"""The enforcer: a small process that alone may change GPU power limits."""
