@@ -1,0 +1,1 @@
+"""Joules: what happened. Knows devices, not the meaning of jobs."""
