@@ -1,0 +1,1 @@
+"""Decisions and the loop: observe, decide, verify, act."""

@@ -1,0 +1,1 @@
+"""Where processes run: one Protocol, one file per engine."""

@@ -1,0 +1,1 @@
+"""Policies suggest; the cycle verifies and acts."""
