@@ -1,0 +1,1 @@
+"""The sub-commands of `wattmill`: thin clients of the REST API."""

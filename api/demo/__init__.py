@@ -1,0 +1,1 @@
+"""The demonstration: a real day of prices, replayed over three real training jobs."""
