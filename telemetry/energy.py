@@ -7,12 +7,9 @@ brought to the same clock before they are compared.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from itertools import pairwise
-
-from power.series import Series
 
 _COUNTER_LAG_S = 1.0  # a counter may hand over up to this much late, at once
 _ABOVE_CEILING = 1.5  # draws this many times the board's maximum do not happen over a whole interval
@@ -84,67 +81,6 @@ class Meter:
             return None
         most_j = _ABOVE_CEILING * ceiling_w * (at_s - self.at_s + _COUNTER_LAG_S) + self.ahead_j
         return delta_j if delta_j <= most_j else None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Share:
-    """Part of an energy that fell into one slot; `value` is the slot's, None where no slot is known."""
-
-    start: datetime
-    end: datetime
-    energy_j: float
-    value: float | None
-
-
-def split_over_slots(energy_j: float, start: datetime, end: datetime, series: Series) -> tuple[Share, ...]:
-    """Share an energy that was used evenly over `start <= t < end` among the slots it fell into.
-
-    The shares cover the interval without overlap, gaps of the series included, and add up to `energy_j`.
-
-    Raises:
-        ValueError: the interval ends before it starts.
-    """
-    if end < start:
-        raise ValueError(f"interval must not end before it starts: {start} .. {end}")
-    if end == start:
-        return (Share(start=start, end=end, energy_j=energy_j, value=series.at(start)),)
-    whole_s = (end - start).total_seconds()
-    cuts = sorted({start, end, *_edges_inside(series, start, end)})
-    parts = [
-        Share(start=a, end=b, energy_j=energy_j * (b - a).total_seconds() / whole_s, value=series.at(a))
-        for a, b in pairwise(cuts)
-    ]
-    return tuple(parts)
-
-
-def _edges_inside(series: Series, start: datetime, end: datetime) -> Iterable[datetime]:
-    for slot in series.between(start, end):
-        yield from (slot.start, slot.end)
-
-
-@dataclass(frozen=True, slots=True)
-class Agreement:
-    """How far a counter and the integral of power are apart; `relative` is to the counter."""
-
-    counter_j: float
-    integral_j: float
-    tolerance: float
-
-    @property
-    def relative(self) -> float:
-        """0 when both are zero; infinite when only the counter is."""
-        if self.counter_j == self.integral_j:
-            return 0.0
-        return abs(self.counter_j - self.integral_j) / self.counter_j if self.counter_j > 0 else math.inf
-
-    @property
-    def agrees(self) -> bool:
-        return self.relative <= self.tolerance
-
-
-def agreement(counter_j: float, integral_j: float, *, tolerance: float = 0.05) -> Agreement:
-    """Compare the two ways of measuring; sensors of real boards are good to about 5 %."""
-    return Agreement(counter_j, integral_j, tolerance)
 
 
 def _finite(value: float | None) -> float | None:

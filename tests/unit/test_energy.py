@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import math
-from datetime import UTC, datetime, timedelta
-from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from power.series import Series, Slot
-from telemetry.energy import Meter, agreement, counter_delta_j, split_over_slots, trapezoid_j
-
-NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+from telemetry.energy import Meter, counter_delta_j, trapezoid_j
 
 
 def metered(*rows: tuple[float, float | None, float | None]) -> float:
@@ -81,68 +76,3 @@ def test_meter_never_goes_down_nor_beyond_what_a_board_can_draw(
         assert meter.total_j >= before.total_j
         most_j = max(600.0 * dt_s, 1.5 * 300.0 * (dt_s + 1.0))
         assert meter.total_j - before.total_j <= most_j + 1e-3
-
-
-def test_split_by_time() -> None:
-    prices = Series(
-        (
-            Slot(NOON, NOON + timedelta(hours=1), 80.0),
-            Slot(NOON + timedelta(hours=1), NOON + timedelta(hours=2), -5.0),
-        )
-    )
-    shares = split_over_slots(400.0, NOON + timedelta(minutes=45), NOON + timedelta(minutes=65), prices)
-    assert [(s.energy_j, s.value) for s in shares] == [(300.0, 80.0), (100.0, -5.0)]
-
-
-def test_an_instant_on_an_edge_belongs_to_the_slot_that_begins() -> None:
-    prices = Series(
-        (
-            Slot(NOON, NOON + timedelta(hours=1), 80.0),
-            Slot(NOON + timedelta(hours=1), NOON + timedelta(hours=2), -5.0),
-        )
-    )
-    edge = NOON + timedelta(hours=1)
-    assert [s.value for s in split_over_slots(1.0, edge, edge, prices)] == [-5.0]
-    assert [s.value for s in split_over_slots(1.0, NOON, edge, prices)] == [80.0]
-
-
-def test_energy_in_a_gap_has_no_value() -> None:
-    prices = Series((Slot(NOON, NOON + timedelta(hours=1), 80.0),))
-    shares = split_over_slots(300.0, NOON - timedelta(hours=1), NOON + timedelta(hours=2), prices)
-    assert [(s.energy_j, s.value) for s in shares] == [(100.0, None), (100.0, 80.0), (100.0, None)]
-
-
-def test_split_refuses_time_that_runs_backwards() -> None:
-    with pytest.raises(ValueError, match="must not end before"):
-        split_over_slots(1.0, NOON, NOON - timedelta(seconds=1), Series())
-
-
-@given(
-    st.floats(0.0, 1e9),
-    st.integers(-7200, 7200),
-    st.integers(0, 20000),
-    st.lists(st.tuples(st.integers(0, 1200), st.integers(1, 1800), st.floats(-500.0, 5000.0)), max_size=8),
-)
-def test_shares_cover_the_time_once_and_add_up(
-    energy_j: float, start_s: int, length_s: int, gaps: list[tuple[int, int, float]]
-) -> None:
-    slots, edge = [], NOON
-    for gap_s, slot_s, value in gaps:
-        begin = edge + timedelta(seconds=gap_s)
-        edge = begin + timedelta(seconds=slot_s)
-        slots.append(Slot(begin, edge, value))
-    start = NOON + timedelta(seconds=start_s)
-    end = start + timedelta(seconds=length_s)
-    shares = split_over_slots(energy_j, start, end, Series(tuple(slots)))
-    assert math.isclose(math.fsum(s.energy_j for s in shares), energy_j, rel_tol=1e-9, abs_tol=1e-9)
-    assert shares[0].start == start
-    assert shares[-1].end == end
-    assert all(a.end == b.start for a, b in pairwise(shares))
-    assert all(s.value == Series(tuple(slots)).at(s.start) for s in shares)
-
-
-def test_agreement() -> None:
-    assert agreement(1000.0, 1040.0).agrees
-    assert not agreement(1000.0, 1060.0).agrees
-    assert agreement(0.0, 0.0).agrees
-    assert not agreement(0.0, 5.0).agrees
