@@ -1,12 +1,18 @@
-"""The watts a GPU counts as against a budget: the most it may draw, never merely what it draws. Pure."""
+"""The watts GPUs count as against a budget: the most they may draw, never merely what they draw. Pure.
+
+In columns, a row per GPU: a hundred thousand of them are counted every second.
+"""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
-from power.device import GpuInfo, GpuReading
+import numpy as np
+
+from power.arrays import Bools, Floats, Ints
+from power.readings import Processes, Readings
 
 _DRAW_TOLERANCE_W = 5.0  # a draw this far above the cap is noise of the sensor,
 _DRAW_TOLERANCE_SHARE = 0.03  # or this share of the cap, whichever is more
@@ -22,6 +28,10 @@ class Load(StrEnum):
     UNKNOWN = "unknown"  # lost, stale or implausible
 
 
+LOADS: Final = tuple(Load)
+LOAD_CODE: Final = {load: code for code, load in enumerate(LOADS)}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccountingRules:
     """Where the lines are drawn; seconds are real ones."""
@@ -33,69 +43,65 @@ class AccountingRules:
 
 @dataclass(frozen=True, slots=True)
 class Accounted:
-    """Watts to count in every domain above the GPU, and why that many."""
+    """Per GPU: watts to count in every domain above it, and why that many."""
 
-    watts: float
-    load: Load
+    watts: Floats
+    load: Ints  # codes into LOADS
 
-    @property
-    def foreign(self) -> bool:
-        """Somebody else's processes are on it."""
-        return self.load is Load.FOREIGN
+    def are(self, load: Load) -> Bools:
+        """Rows with this load."""
+        rows: Bools = self.load == LOAD_CODE[load]
+        return rows
 
 
 def account(
-    info: GpuInfo,
-    reading: GpuReading | None,
+    readings: Readings,
     *,
-    age_s: float,
-    confirmed_cap_w: float | None,
-    has_run: bool,
+    min_cap_w: Floats,
+    max_cap_w: Floats,
+    confirmed_cap_w: Floats,
+    has_run: Bools,
+    now_s: float,
     rules: AccountingRules,
 ) -> Accounted:
-    """What one GPU counts as.
+    """What GPUs count as.
 
     Args:
-        info: the board's own limits.
-        reading: the last look at it; None when there was none or it failed.
-        age_s: how old that is, in monotonic seconds.
-        confirmed_cap_w: the limit last set and read back; None when never set, or not confirmed.
+        readings: the last look at each; `now_s` less its time is how old it is.
+        min_cap_w: the boards' own lowest limits.
+        max_cap_w: and their highest.
+        confirmed_cap_w: the limit last set and read back; NaN when never set, or not confirmed.
         has_run: a run of ours holds it, from before its launch until its end is proven.
     """
-    if reading is None or not 0 <= age_s <= rules.stale_s or not _plausible(reading, info):
-        return Accounted(info.max_cap_w, Load.UNKNOWN)
-    limit_w = _limit_w(info, reading.enforced_cap_w, confirmed_cap_w)
-    if not has_run and _proven_empty(reading, rules):
-        assert reading.power_w is not None  # part of the proof
-        return Accounted(min(limit_w, reading.power_w + rules.idle_margin_w), Load.EMPTY)
-    load = Load.FOREIGN if reading.pids and not has_run else Load.LOADED
-    draw_w = reading.power_w or 0.0
-    if draw_w > limit_w + max(_DRAW_TOLERANCE_W, _DRAW_TOLERANCE_SHARE * limit_w):
-        return Accounted(draw_w, load)
-    return Accounted(limit_w, load)
+    age_s = now_s - readings.at_s
+    power_w, utilization = readings.power_w, readings.utilization
+    silent = np.isnan(power_w)
+    idle = ~(utilization > _IDLE_UTILIZATION)
+    drawing = power_w > 0  # False where it does not say
+    # A reading that contradicts itself or the board says nothing; one without a draw says the rest.
+    plausible = silent | ((power_w >= 0) & (power_w <= 2 * max_cap_w) & (drawing | idle))
+    known = readings.read & (age_s >= 0) & (age_s <= rules.stale_s) & plausible
+
+    limit_w = _limit_w(min_cap_w, max_cap_w, readings.enforced_cap_w, confirmed_cap_w)
+    unused = (readings.processes == Processes.NONE) & drawing & (power_w < rules.idle_mark_w) & idle
+    empty = known & ~has_run & unused
+    foreign = known & ~has_run & (readings.processes == Processes.SOME)
+    excess_w = np.maximum(_DRAW_TOLERANCE_W, _DRAW_TOLERANCE_SHARE * limit_w)
+    loaded_w = np.where(power_w > limit_w + excess_w, power_w, limit_w)
+    watts = np.where(empty, np.minimum(limit_w, power_w + rules.idle_margin_w), loaded_w)
+    kind = np.where(empty, LOAD_CODE[Load.EMPTY], LOAD_CODE[Load.LOADED])
+    kind = np.where(foreign, LOAD_CODE[Load.FOREIGN], kind)
+    load = np.where(known, kind, LOAD_CODE[Load.UNKNOWN])
+    return Accounted(np.where(known, watts, max_cap_w), load)
 
 
-def _limit_w(info: GpuInfo, enforced_w: float | None, confirmed_w: float | None) -> float:
+def _limit_w(min_cap_w: Floats, max_cap_w: Floats, enforced_w: Floats, confirmed_w: Floats) -> Floats:
     """The higher of what was confirmed and what is in force: somebody else may have raised it.
 
     The board's maximum where neither is known, or is a limit that such a board can have.
     """
-    low_w, high_w = info.min_cap_w / 2, info.max_cap_w * 2
-    known = [w for w in (enforced_w, confirmed_w) if w is not None and low_w <= w <= high_w]
-    return max(known, default=info.max_cap_w)
-
-
-def _plausible(reading: GpuReading, info: GpuInfo) -> bool:
-    """A reading that contradicts itself or the board says nothing."""
-    power_w = reading.power_w
-    if power_w is None:
-        return True  # it does not say: counted at its limit
-    if not math.isfinite(power_w) or not 0 <= power_w <= 2 * info.max_cap_w:
-        return False
-    return power_w > 0 or (reading.utilization or 0.0) <= _IDLE_UTILIZATION
-
-
-def _proven_empty(reading: GpuReading, rules: AccountingRules) -> bool:
-    if reading.pids is None or reading.pids or reading.power_w is None or reading.power_w <= 0:
-        return False
-    return reading.power_w < rules.idle_mark_w and (reading.utilization or 0.0) <= _IDLE_UTILIZATION
+    low_w, high_w = min_cap_w / 2, max_cap_w * 2
+    enforced = np.where((enforced_w >= low_w) & (enforced_w <= high_w), enforced_w, np.nan)
+    confirmed = np.where((confirmed_w >= low_w) & (confirmed_w <= high_w), confirmed_w, np.nan)
+    limit_w: Floats = np.fmax(enforced, confirmed)
+    return np.where(np.isnan(limit_w), max_cap_w, limit_w)

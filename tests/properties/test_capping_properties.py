@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Mapping
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from power.budget import Domain, PowerTree
-from power.capping import CapDemand, CapSplit, water_fill
 from power.curve import CapCurve, prior
+from tests.cap_builders import CapDemand
+from tests.cap_builders import NamedSplit as CapSplit
+from tests.cap_builders import split as water_fill
 
 CURVES = [
     prior(model, min_cap_w=low, max_cap_w=high, workload=workload)
@@ -51,10 +54,10 @@ def draw_demand(draw: st.DrawFn, key: str, gang: tuple[str, ...], curve: CapCurv
         gpu_uuids=gang,
         floor_w=draw(watts),
         ceiling_w=draw(watts),
-        priority_rank=draw(st.integers(0, 2)),
+        rank=draw(st.integers(0, 2)),
         curve=curve,
-        value_per_gpu_h=draw(st.sampled_from([0.0, 0.5, 1.5, 4.0])),
-        energy_price_per_mwh=draw(st.sampled_from([-500.0, 0.0, 90.0, 4000.0, 30000.0])),
+        value=draw(st.sampled_from([0.0, 0.5, 1.5, 4.0])),
+        price=draw(st.sampled_from([-500.0, 0.0, 90.0, 4000.0, 30000.0])),
     )
 
 
@@ -66,7 +69,7 @@ def instances(draw: st.DrawFn) -> tuple[PowerTree, list[CapDemand], dict[str, fl
     return tree, draw(demand_sets(tree)), available
 
 
-def used_w(tree: PowerTree, jobs: list[CapDemand], caps_w: dict[str, float]) -> dict[str, float]:
+def used_w(tree: PowerTree, jobs: list[CapDemand], caps_w: Mapping[str, float]) -> dict[str, float]:
     used = dict.fromkeys(tree.domains, 0.0)
     for job in jobs:
         for uuid in job.gpu_uuids:
@@ -82,8 +85,8 @@ def effective(job: CapDemand) -> tuple[float, float]:
 
 
 def money(job: CapDemand, cap_w: float) -> float:
-    energy = job.energy_price_per_mwh * job.curve.power_w(cap_w) / 1e6
-    return len(job.gpu_uuids) * (job.value_per_gpu_h * job.curve.throughput(cap_w) - energy)
+    energy = job.price * job.curve.power_w(cap_w) / 1e6
+    return len(job.gpu_uuids) * (job.value * job.curve.throughput(cap_w) - energy)
 
 
 def running(split: CapSplit, jobs: list[CapDemand]) -> list[CapDemand]:
@@ -109,7 +112,7 @@ def test_caps_stay_between_floor_and_ceiling_unless_the_split_says_why(
 ) -> None:
     tree, jobs, available = instance
     split = water_fill(jobs, tree, available)
-    broken = {b.key: b for b in split.broken_floors}
+    broken = {b.key: b for b in split.broken}
     for job in running(split, jobs):
         floor, ceiling = effective(job)
         cap = split.caps_w[job.key]
@@ -121,7 +124,7 @@ def test_caps_stay_between_floor_and_ceiling_unless_the_split_says_why(
             assert cap >= floor - 2e-3
     floors = used_w(tree, jobs, {job.key: effective(job)[0] for job in jobs})
     if all(floors[name] <= watts for name, watts in available.items()):
-        assert not split.broken_floors
+        assert not split.broken
         assert not split.must_pause
 
 
@@ -132,7 +135,7 @@ def test_jobs_pause_only_where_minimums_do_not_fit_and_none_too_many(
 ) -> None:
     tree, jobs, available = instance
     split = water_fill(jobs, tree, available)
-    assert not split.must_pause or split.short
+    assert not split.must_pause or split.missing_w
     least = {job.key: job.curve.min_cap_w for job in running(split, jobs)}
     for key in split.must_pause:
         with_it = least | {job.key: job.curve.min_cap_w for job in jobs if job.key == key}
@@ -168,7 +171,7 @@ def test_no_split_beats_the_bound_and_few_come_near_the_value(
     jobs = jobs[:4]
     split = water_fill(jobs, tree, available)
     active = running(split, jobs)
-    given_w = {b.key: b.given_w for b in split.broken_floors}
+    given_w = {b.key: b.given_w for b in split.broken}
     ranges = []
     for job in active:
         floor, ceiling = effective(job)
@@ -184,6 +187,6 @@ def test_no_split_beats_the_bound_and_few_come_near_the_value(
     assert math.isclose(reached, split.value, rel_tol=1e-4, abs_tol=1e-4)
     assert split.value <= split.bound + 1e-9
     if active and best > -math.inf:
-        scale = sum(len(job.gpu_uuids) * max(job.value_per_gpu_h, 0.1) for job in active)
+        scale = sum(len(job.gpu_uuids) * max(job.value, 0.1) for job in active)
         assert best <= split.bound + 1e-6 * scale
         assert best <= split.value + 0.02 * scale
