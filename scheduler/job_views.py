@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from power.curve import CapCurve
@@ -14,6 +14,7 @@ from scheduler.ledger import Ledger, allowed_floor_share
 from scheduler.model import Flex, Job, JobSpec, JobState
 from scheduler.policy.price_rule import PriceRule, effect
 from scheduler.snapshot import JobView
+from scheduler.stop_costs import StopFigures
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +30,7 @@ class JobFacts:
     ledgers: Mapping[str, Ledger]
     work_done_s: Mapping[str, float]  # grid seconds at full speed, by job
     now: datetime
+    stops: Mapping[str, StopFigures] = field(default_factory=dict)  # by job; not in it: the config's guess
 
 
 def job_views(jobs: Sequence[Job], facts: JobFacts) -> tuple[JobView, ...]:
@@ -39,13 +41,15 @@ def job_views(jobs: Sequence[Job], facts: JobFacts) -> tuple[JobView, ...]:
 def _view(job: Job, facts: JobFacts) -> JobView:
     spec, config = job.spec, facts.config
     cap_share, pausing_rule = effect(facts.rules, spec)
+    stop = facts.stops.get(job.id) or StopFigures(config.control.restart_cost_s)
     return JobView(
         job=job,
         curve=_curve(job, facts),
         floor_share=_floor(job, facts),
         value_per_gpu_h=config.priorities.get(spec.priority, config.priorities["standard"]),
         priority_rank=_rank(spec, config),
-        restart_cost_s=config.control.restart_cost_s,
+        restart_cost_s=stop.restart_cost_s,
+        lost_work_s=stop.lost_work_s,
         frozen=job.run is not None and job.run.id in facts.frozen_runs,
         remaining_s=_remaining_s(job, facts),
         rule_cap_share=cap_share,

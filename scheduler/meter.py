@@ -1,4 +1,4 @@
-"""The accountant of the loop: joules to bills, running seconds to contracts, draws to curves.
+"""The accountant of the loop: joules to bills, running seconds to contracts, draws to curves, stops to costs.
 
 Works from the samples of one cycle and of the one before. After a restart it goes on from the counters that
 the database last saw, so that joules drawn meanwhile are on the bill.
@@ -19,6 +19,7 @@ from scheduler.model import Job, JobState
 from scheduler.observation import Observation
 from scheduler.plant import Plant
 from scheduler.resuming import read_accounts
+from scheduler.stop_meter import StopMeter
 from scheduler.store import StoreUnavailable
 from telemetry.sample import GpuSample
 
@@ -56,6 +57,7 @@ class Meter:
         self._flush_due_s = 0.0
         self._resumed = False
         self.curves = CurveBook()
+        self.stops = StopMeter(plant)
 
     def ledgers(self) -> Mapping[str, Ledger]:
         return self._ledgers
@@ -72,6 +74,7 @@ class Meter:
             self._account_gpu(sample, seen)
         self._account_host(seen)
         self._account_ledgers(seen)
+        self.stops.account(seen, self._ledgers)
         self._forget(seen)
         if seen.monotonic_s >= self._flush_due_s:
             self.flush(seen)
@@ -208,6 +211,7 @@ class Meter:
                 self._plant.store.curves.put(
                     *key, {"demand_w": learned.demand_w, "seconds": learned.seconds}, seen.now
                 )
+            self.stops.flush(seen)
         except StoreUnavailable as error:
             self._plant.counts.add("wattmill_store_errors_total")
             log.error("energy rows kept in memory: %s", error)
@@ -216,9 +220,10 @@ class Meter:
         self.curves.changed.clear()
 
     def _resume(self, seen: Observation) -> bool:
-        """Take up the counters, open rows, ledgers and curves where the last controller left them."""
+        """Take up counters, open rows, ledgers, curves and stop costs where the last controller left them."""
         try:
             known = read_accounts(self._plant.store, seen.jobs, seen.now)
+            self.stops.resume()
         except StoreUnavailable as error:
             self._plant.counts.add("wattmill_store_errors_total")
             log.error("not accounting yet: %s", error)

@@ -69,6 +69,9 @@ class RunStatus:
     ended_at: datetime | None = None
     progress: Progress | None = None
     checkpoint_path: str | None = None  # acked by the job, newest
+    checkpoint_at: datetime | None = None  # real UTC time of that ack
+    answered_request: int = 0  # number of the newest request for a checkpoint that the job answered
+    answer_s: float | None = None  # real seconds from that request to its answer
     stopped: bool = False  # it was told to stop before it ended: by us, or by a machine that shuts down
     error: str | None = None
 

@@ -35,6 +35,8 @@ class JobControl:
         self._connections: dict[int, socket.socket] = {}
         self._unread: dict[int, bytes] = {}
         self._request: dict[str, Any] | None = None
+        self._asked: tuple[int, float] | None = None  # the request that waits for its answer, and since when
+        self._answer: tuple[int, float | None] = (0, None)  # the newest answered one, and what it took
         self._progress = ProgressRecord()
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         self._listener.bind(f"/proc/self/fd/{folder}/{run_folder.CONTROL}")
@@ -51,6 +53,7 @@ class JobControl:
     def ask_checkpoint(self, request: int, *, stop: bool) -> None:
         """Ask every connected process, and each that connects later, for a checkpoint."""
         self._request = {"checkpoint": request, "stop": stop}
+        self._asked = (request, time.monotonic())
         for descriptor in list(self._connections):
             self._send(descriptor, self._request)
 
@@ -117,7 +120,16 @@ class JobControl:
         path, request = message.get("path"), message.get("request")
         if not isinstance(path, str) or not path or len(path) > 4096 or "\0" in path:
             return
-        ack = {"path": path, "request": request if isinstance(request, int) else None, "at": utc_now()}
+        if self._asked is not None and request == self._asked[0]:  # a later save names the same request again
+            self._answer, self._asked = (request, time.monotonic() - self._asked[1]), None
+        answered, answer_s = self._answer
+        ack = {
+            "path": path,
+            "request": request if isinstance(request, int) else None,
+            "at": utc_now(),
+            "answered": answered,
+            "answer_s": answer_s,
+        }
         run_folder.write_json(self._folder, run_folder.CHECKPOINT, ack, durable=True)
         if self._request is not None and request == self._request["checkpoint"] and not self._request["stop"]:
             self._request = None  # a process that connects from now on is not asked again

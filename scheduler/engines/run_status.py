@@ -76,16 +76,34 @@ def unsupervised(folder: int, run_id: str, processes: list[Process]) -> RunStatu
 def _status(
     folder: int, run_id: str, phase: RunPhase, processes: list[Process], error: str | None
 ) -> RunStatus:
-    path = (run_folder.read_json(folder, run_folder.CHECKPOINT) or {}).get("path")
     return RunStatus(
         run_id=run_id,
         phase=phase,
         pids=tuple(sorted(process.pid for process in processes)),
         started_at=_time((run_folder.read_json(folder, run_folder.SHIM) or {}).get("started_at")),
         progress=_progress(folder),
-        checkpoint_path=path if isinstance(path, str) and _plain(path) else None,
         error=error,
+        **_checkpoint(folder),
     )
+
+
+def _checkpoint(folder: int) -> dict[str, Any]:
+    """What the job last acked, as fields of RunStatus; none of it without a path that can be resumed from."""
+    ack = run_folder.read_json(folder, run_folder.CHECKPOINT) or {}
+    path, number = ack.get("path"), ack.get("answered")
+    if not isinstance(path, str) or not _plain(path):
+        return {}
+    answered = number if isinstance(number, int) and 0 < number < 2**63 else 0
+    try:
+        answer_s = max(0.0, _finite(ack.get("answer_s"))) if answered else None
+    except (TypeError, ValueError, OverflowError):
+        answered, answer_s = 0, None
+    return {
+        "checkpoint_path": path,
+        "checkpoint_at": _time(ack.get("at")),
+        "answered_request": answered,
+        "answer_s": answer_s,
+    }
 
 
 def _plain(text: str) -> bool:

@@ -21,11 +21,16 @@ class BudgetStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def list(self, at: datetime | None = None, source: str | None = None) -> builtins.list[Budget]:
-        """Budgets by start; with `at`, those that hold at that moment; past and coming ones without."""
+    def list(
+        self, at: datetime | None = None, source: str | None = None, *, until: datetime | None = None
+    ) -> builtins.list[Budget]:
+        """Budgets by start; with `at`, those that hold at that moment, or at one from it to before `until`;
+        past and coming ones without.
+        """
         query = select(budgets).order_by(budgets.c.start, budgets.c.id)
         if at is not None:
-            query = query.where(budgets.c.start <= at, or_(budgets.c.end.is_(None), budgets.c.end > at))
+            begun = budgets.c.start <= at if until is None else budgets.c.start < until
+            query = query.where(begun, or_(budgets.c.end.is_(None), budgets.c.end > at))
         if source is not None:
             query = query.where(budgets.c.source == source)
         with self._database.read() as connection:

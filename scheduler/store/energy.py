@@ -74,6 +74,17 @@ class EnergyStore:
         bills = {kind: make_bill(r for r in rows if r.kind == kind) for kind in ("gpu", "idle", "host")}
         return {**bills, "site": make_bill(rows)}
 
+    def joules_by_slot(self, start: datetime, end: datetime) -> list[tuple[datetime, float]]:
+        """(slot start, joules of all rows) for slots with `start <= slot_start < end`, in order of time."""
+        query = (
+            select(energy.c.slot_start, func.sum(energy.c.energy_j))
+            .where(energy.c.slot_start >= start, energy.c.slot_start < end)
+            .group_by(energy.c.slot_start)
+            .order_by(energy.c.slot_start)
+        )
+        with self._database.read() as connection:
+            return [(row[0], float(row[1])) for row in connection.execute(query)]
+
     def open_rows(self, since: datetime) -> list[EnergyRow]:
         """Rows of slots that reach beyond `since`: what must be known to go on counting from there."""
         return self._select(energy.c.slot_start > since - _LONGEST_SLOT, energy.c.slot_end > since)

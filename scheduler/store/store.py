@@ -17,6 +17,7 @@ from scheduler.store.nodes import NodeStore
 from scheduler.store.policies import PolicyStore
 from scheduler.store.samples import SampleStore
 from scheduler.store.series import SeriesStore
+from scheduler.store.stop_costs import StopCostStore
 from scheduler.store.tokens import TokenStore
 
 
@@ -39,6 +40,7 @@ class Store:
         self.energy = EnergyStore(database)
         self.samples = SampleStore(database)
         self.curves = CurveStore(database)
+        self.stop_costs = StopCostStore(database)
 
     def prune(self, before: datetime) -> dict[str, int]:
         """Forget history older than `before`. Jobs, runs and their energy stay: bills are not forgotten."""

@@ -268,3 +268,17 @@ curves = Table(
     Column("curve", Text, nullable=False),  # JSON
     Column("at", Utc, nullable=False),
 )
+
+stop_costs = Table(
+    "stop_costs",
+    metadata,
+    # "" stands for "none": one of the two always is.
+    Column("workload", Text, primary_key=True),
+    Column("job_id", String(64), primary_key=True),
+    Column("checkpoint_s", Double, nullable=False),
+    Column("checkpoints", BigInteger, nullable=False),
+    Column("restart_s", Double, nullable=False),
+    Column("restarts", BigInteger, nullable=False),
+    Column("saves_on_request", Boolean, nullable=False),
+    Column("at", Utc, nullable=False),
+)

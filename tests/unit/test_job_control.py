@@ -160,3 +160,27 @@ def test_without_samples_a_step_counts_as_one() -> None:
     for step in (500, 501, 504):
         record.take({"step": step})
     assert (record.due(at_once=True) or {})["samples"] == 4
+
+
+def ack(tmp_path: Path) -> tuple[object, object]:
+    """The newest request that was answered, and what that took."""
+    written = json.loads((tmp_path / "checkpoint.json").read_text())
+    return written["answered"], written["answer_s"]
+
+
+def test_the_seconds_from_a_request_to_its_answer_are_kept(job: Job, tmp_path: Path) -> None:
+    job.say({"type": "saved", "path": "/c/1", "request": 0})
+    assert ack(tmp_path) == (0, None)  # a save of its own answers nothing
+    job.control.ask_checkpoint(1, stop=False)
+    job.say({"type": "saved", "path": "/c/2", "request": 0})
+    assert ack(tmp_path) == (0, None)
+    time.sleep(0.05)
+    job.say({"type": "saved", "path": "/c/3", "request": 1})
+    answered, answer_s = ack(tmp_path)
+    assert answered == 1
+    assert isinstance(answer_s, float)
+    assert 0.05 <= answer_s < 5
+    job.say({"type": "saved", "path": "/c/4", "request": 1})  # saved again, asked for nothing
+    assert ack(tmp_path) == (1, answer_s)
+    job.say({"type": "saved", "path": "/c/5", "request": 7})  # never asked
+    assert ack(tmp_path) == (1, answer_s)

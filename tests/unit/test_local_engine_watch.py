@@ -90,6 +90,9 @@ def test_progress_and_a_checkpoint_without_a_stop(engine: LocalEngine, tmp_path:
     status = wait_for(engine, lambda status: status.checkpoint_path is not None)
     assert (status.checkpoint_path or "").startswith("/checkpoints/")
     assert status.phase is RunPhase.RUNNING
+    assert status.checkpoint_at is not None
+    assert status.answered_request == 1
+    assert 0 < (status.answer_s or 0) < 5
     time.sleep(0.5)
     assert log_of(engine) == "saved\n"  # one request, one checkpoint
 
@@ -101,6 +104,7 @@ def test_a_job_with_wattjob_alone_stops_with_a_checkpoint(engine: LocalEngine, t
     status = wait_for(engine, ended)
     assert status.exit_code == -signal.SIGTERM
     assert status.checkpoint_path is not None
+    assert status.answered_request == 1  # what its stop asked for
     assert status.progress is not None
 
 

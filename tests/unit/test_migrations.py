@@ -11,15 +11,20 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import inspect, text
 
+from scheduler.model import JobSpec
 from scheduler.store import DatabaseTooNew, DatabaseTooOld, SchemaMismatch, open_store
 from scheduler.store import upgrade as schema
 from scheduler.store.database import Database
 from scheduler.store.tables import metadata
 from tests.conftest import REPOSITORY
+from tests.store_builders import NOON
 
 SUBMIT = """
 import sys
@@ -116,10 +121,11 @@ def test_a_step_that_fails_leaves_the_old_version_whole(
     folder = tmp_path / "migrations"
     shutil.copytree(REPOSITORY / "migrations", folder)
     open_store(database_url).close()
-    (folder / "versions" / "0002_broken.py").write_text(
+    head = max(path.name for path in (folder / "versions").glob("[0-9]*.py"))[:4]
+    (folder / "versions" / "9999_broken.py").write_text(
         "from alembic import op\n"
         "import sqlalchemy as sa\n"
-        "revision, down_revision = '0002', '0001'\n"
+        f"revision, down_revision = '9999', '{head}'\n"
         "def upgrade():\n"
         "    op.create_table('half', sa.Column('id', sa.Integer))\n"
         "    op.drop_table('curves')\n"
@@ -132,6 +138,47 @@ def test_a_step_that_fails_leaves_the_old_version_whole(
     assert table_names(database_url) == before
     monkeypatch.undo()
     open_store(database_url, upgrade=False).close()
+
+
+def steps() -> list[str]:
+    """Every version, the first one first."""
+    scripts = ScriptDirectory.from_config(alembic_config())
+    return [script.revision for script in scripts.walk_revisions()][::-1]
+
+
+def alembic_config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(REPOSITORY / "migrations"))
+    return config
+
+
+def go(url: str, version: str, *, back: bool = False) -> None:
+    database, config = Database(url), alembic_config()
+    with database.write() as connection:
+        config.attributes["connection"] = connection
+        (command.downgrade if back else command.upgrade)(config, version)
+    database.close()
+
+
+@pytest.mark.parametrize("version", steps()[:-1])
+def test_an_older_database_is_brought_up_with_all_it_holds(database_url: str, version: str) -> None:
+    go(database_url, version)
+    execute(database_url, "INSERT INTO policies (name, rule) VALUES ('peak', '{}')")
+    open_store(database_url).close()
+    assert table_names(database_url) == {*metadata.tables, "alembic_version"}
+    with open_store(database_url) as store, store.database.read() as connection:
+        assert connection.execute(text("SELECT name FROM policies")).scalars().all() == ["peak"]
+
+
+def test_every_step_can_be_taken_back_and_again(database_url: str) -> None:
+    with open_store(database_url) as store:
+        store.jobs.submit(JobSpec(argv=("true",), gpus=1), "ada", NOON)
+    for version in steps()[-2::-1]:
+        go(database_url, version, back=True)
+    assert "stop_costs" not in table_names(database_url)
+    with open_store(database_url) as store:
+        assert len(store.jobs.active()) == 1
+    assert table_names(database_url) == {*metadata.tables, "alembic_version"}
 
 
 def test_a_damaged_installation_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -40,6 +40,27 @@ def test_a_checkpoint_path_that_no_database_takes_is_not_taken_over(
     assert ended(folder, tmp_path, checkpoint={"path": path}).checkpoint_path is None
 
 
+@pytest.mark.parametrize(
+    ("ack", "answered", "answer_s"),
+    [
+        ({"answered": 2, "answer_s": 4.5}, 2, 4.5),
+        ({"answered": 0, "answer_s": None}, 0, None),
+        ({}, 0, None),
+        ({"answered": 2, "answer_s": None}, 0, None),
+        ({"answered": 2, "answer_s": float("nan")}, 0, None),
+        ({"answered": 2, "answer_s": 1e999}, 0, None),
+        ({"answered": 2, "answer_s": -3}, 2, 0.0),
+        ({"answered": 10**30, "answer_s": 1}, 0, None),
+        ({"answered": "2", "answer_s": 1}, 0, None),
+    ],
+)
+def test_an_answer_to_a_request_counts_with_the_seconds_that_it_took(
+    folder: int, tmp_path: Path, ack: dict[str, object], answered: int, answer_s: float | None
+) -> None:
+    status = ended(folder, tmp_path, checkpoint={"path": "/c/1", "at": NOW.isoformat(), **ack})
+    assert (status.checkpoint_at, status.answered_request, status.answer_s) == (NOW, answered, answer_s)
+
+
 @pytest.mark.parametrize("number", [float("inf"), float("nan")])
 def test_progress_that_is_no_number_is_dropped(folder: int, tmp_path: Path, number: float) -> None:
     report = {"at": NOW.isoformat(), "step": 1, "total_steps": None, "samples": 1.0, "samples_per_s": number}

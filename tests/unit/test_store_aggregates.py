@@ -9,6 +9,7 @@ import pytest
 
 from power.budget import Budget
 from scheduler.policy.price_rule import PriceRule
+from scheduler.stop_costs import StopCost
 from scheduler.store import CorruptRow, Event, InvalidCursor, NotFound, Role, SampleRow, Store
 from tests.store_builders import NOON, after, tamper
 
@@ -248,3 +249,18 @@ def test_pruning_forgets_history_and_keeps_bills(store: Store) -> None:
     store.decisions.append(NOON, 1, {})
     store.samples.append([SampleRow(gpu_uuid="GPU-a", at=NOON, span_s=10)])
     assert store.prune(after(1)) == {"events": 1, "decisions": 1, "samples": 1, "series": 0, "budgets": 0}
+
+
+# Stop costs
+
+
+def test_stop_costs_are_kept_by_workload_or_job(store: Store) -> None:
+    gpt = StopCost(checkpoint_s=7.5, checkpoints=2, restart_s=30.25, restarts=3, saves_on_request=True)
+    store.stop_costs.save({("gpt", ""): StopCost(), ("", "job_1"): StopCost(), ("", "job_2"): gpt}, (), NOON)
+    store.stop_costs.save({("gpt", ""): gpt}, ["job_1", "job_9"], after(5))
+    assert store.stop_costs.all() == {("gpt", ""): gpt, ("", "job_2"): gpt}
+    store.stop_costs.save({("gp\0t", ""): StopCost()}, (), after(6))
+    assert store.stop_costs.all()[("gpt", "")] == StopCost()
+    tamper(store, "UPDATE stop_costs SET restart_s = -1 WHERE workload = 'gpt'")
+    with pytest.raises(CorruptRow, match="stop_costs"):
+        store.stop_costs.all()
