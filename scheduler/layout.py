@@ -42,6 +42,10 @@ class Layout:
         return self.runtime_dir / "state.json"
 
     @property
+    def plan_file(self) -> Path:
+        return self.runtime_dir / "plan.json"
+
+    @property
     def effective_config(self) -> Path:
         return self.runtime_dir / "config.json"
 

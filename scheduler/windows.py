@@ -1,6 +1,6 @@
 """What a plan says: when each deferrable job should run, what that costs, and what GPUs and watts are worth.
 
-Values only; `plan.py` computes them, `place.py` obeys them through `plan_hold`.
+Values only; `scheduler.plan` computes them, placement obeys them.
 """
 
 from __future__ import annotations
@@ -10,13 +10,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from scheduler.decision import Certificate
-from scheduler.model import JobState
-from scheduler.snapshot import JobView, Snapshot
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Window:
-    """The job runs for `share` (0..1] of this half-open slot."""
+    """The job runs for `share` (0..1] of this half-open time; 1 where the run is not broken."""
 
     start: datetime
     end: datetime
@@ -25,11 +23,16 @@ class Window:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedJob:
-    """Windows in order of time. Costs are energy and carbon money for all that remains of the job."""
+    """Windows in order of time. Costs are energy and carbon money for all that remains of the job.
+
+    `cap_w` is per GPU; `zone` says in words on which GPUs it is reckoned: their kind, under a power domain.
+    """
 
     windows: tuple[Window, ...]
     expected_cost: float
-    cost_now: float  # the same work, started now and run through
+    cost_now: float  # the same work at the same cap, started now and run through
+    cap_w: float | None = None
+    zone: str | None = None
 
     @property
     def planned_start(self) -> datetime | None:
@@ -38,41 +41,31 @@ class PlannedJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShadowPrice:
-    """What one more GPU-hour, and one more watt for an hour, would be worth in this slot."""
+    """What one more of each scarce thing would be worth in this slot; none of it is negative.
+
+    `watt_h` is money per watt above idle, for an hour, under a domain. The last three are of the site's draw:
+    per watt of a steeper step at the slot's start, and per watt under the month's peak.
+    """
 
     start: datetime
     end: datetime
-    price_per_mwh: float
-    gpu_h: float
+    price_per_mwh: float  # energy and carbon, as expected
+    gpu_h: float  # mean over the zones' free GPUs
     watt_h: Mapping[str, float] = field(default_factory=dict)  # by domain
+    zone_gpu_h: Mapping[str, float] = field(
+        default_factory=dict
+    )  # by zone, where they differ by kind or place
+    up_w: float = 0.0
+    down_w: float = 0.0
+    peak_w: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """A schedule for deferrable jobs, as made at `made_at`."""
+    """A schedule for deferrable jobs, as made at `made_at`. `notes` say what its model left out, in words."""
 
     made_at: datetime
     jobs: Mapping[str, PlannedJob]
     shadow: tuple[ShadowPrice, ...]
     certificate: Certificate
-
-
-def plan_hold(view: JobView, snapshot: Snapshot, plan: Plan) -> str | None:
-    """Why a job that has not started should wait for its cheap window, with figures; None = it should not.
-
-    Only a strictly cheaper window holds a job back: a late window for lack of GPUs or watts does not.
-    """
-    planned = plan.jobs.get(view.job.id)
-    if planned is None or view.job.state not in (JobState.QUEUED, JobState.PAUSED):
-        return None
-    later = next((w for w in planned.windows if w.end > snapshot.now), None)
-    if later is None or later.start <= snapshot.now:
-        return None
-    then, now = snapshot.prices.at(later.start), snapshot.price_per_mwh
-    saved = planned.cost_now - planned.expected_cost
-    if then is None or now is None or then >= now or saved <= 0:
-        return None
-    return (
-        f"waits for {then:.2f}/MWh at {later.start:%Y-%m-%d %H:%M} UTC instead of {now:.2f}/MWh now;"
-        f" that saves {saved:.4f}"
-    )
+    notes: tuple[str, ...] = ()

@@ -9,7 +9,7 @@ from scheduler.place import place
 from scheduler.plan import make_plan
 from scheduler.quote import energy_cost, quote
 from scheduler.snapshot import Snapshot
-from scheduler.windows import Plan
+from scheduler.windows import Plan, ShadowPrice
 from tests.builders import NOW, gpus, hours, job, prices, running, snapshot, view
 
 
@@ -23,13 +23,19 @@ def world(row: str, *jobs: Job, count: int = 1) -> Snapshot:
 
 
 def drawn(plan: Plan, job_id: str, slots: int) -> str:
-    """`..#.` = runs through the third hour."""
+    """`..#.` = runs through the third hour, `-` through a part of it."""
     windows = plan.jobs[job_id].windows if job_id in plan.jobs else ()
-    marks = ["."] * slots
-    for window in windows:
-        hour = int((window.start - NOW) / hours(1))
-        marks[hour] = "#" if window.share > 0.99 else "-"
-    return "".join(marks)
+    marks = ""
+    for hour in range(slots):
+        start, end = NOW + hours(hour), NOW + hours(hour + 1)
+        run = sum(max(hours(0), min(w.end, end) - max(w.start, start)) / hours(1) for w in windows)
+        marks += "#" if run > 0.99 else "-" if run > 0.01 else "."
+    return marks
+
+
+def worth_at(plan: Plan, hour: float) -> ShadowPrice:
+    """The shadow prices in force then."""
+    return next(slot for slot in plan.shadow if slot.start <= NOW + hours(hour) < slot.end)
 
 
 @pytest.mark.parametrize(
@@ -53,8 +59,8 @@ def test_the_cheapest_window(row: str, what: Job, drawing: str) -> None:
 def test_two_share_one_gpu_in_the_two_cheapest_hours() -> None:
     plan = make_plan(world("60 50 10 20 80 90", waits("a"), waits("b")))
     assert {drawn(plan, "a", 6), drawn(plan, "b", 6)} == {"..#...", "...#.."}
-    assert plan.shadow[2].gpu_h > 0
-    assert plan.shadow[4].gpu_h == pytest.approx(0.0, abs=1e-9)
+    assert worth_at(plan, 2.5).gpu_h > 0
+    assert worth_at(plan, 4.5).gpu_h == pytest.approx(0.0, abs=1e-9)
 
 
 def test_watts_bound_what_is_planned() -> None:
