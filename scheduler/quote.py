@@ -5,10 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from scheduler.greedy import place_greedily
+import numpy as np
+
+from power.curve_table import CurveTable
+from scheduler.job_table import JobTable
 from scheduler.model import Flex, WaitReason
-from scheduler.snapshot import JobView, Snapshot
-from scheduler.worth import GpuKind, curve_on, floor_cap_w
+from scheduler.placing.fallback import place_greedily
+from scheduler.snapshot import GpuKind, JobView, Snapshot
+from scheduler.worth import curve_on, floor_cap_w
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,8 +83,7 @@ def _tier(view: JobView, snapshot: Snapshot, flex: Flex) -> TierQuote:
 
 def _start(view: JobView, snapshot: Snapshot) -> tuple[datetime | None, WaitReason | None, str]:
     """(when, why not now, detail): now if it would be placed; else the first moment that we can foresee."""
-    others = tuple(v for v in snapshot.jobs if v.job.id != view.job.id)
-    decision = place_greedily(replace(snapshot, jobs=(*others, view)))
+    decision = place_greedily(_with(snapshot, view))
     if any(start.job_id == view.job.id for start in decision.starts):
         return snapshot.now, None, ""
     wait = next((w for w in decision.waits if w.job_id == view.job.id), None)
@@ -103,13 +106,39 @@ def _first_cheap(view: JobView, snapshot: Snapshot) -> datetime | None:
 
 def _first_free(view: JobView, snapshot: Snapshot) -> datetime | None:
     """When enough running jobs of known length have ended."""
-    free = sum(gpu.free for gpu in snapshot.gpus)
-    running = [v for v in snapshot.jobs if v.job.run is not None and v.remaining_s is not None]
-    for other in sorted(running, key=lambda v: v.remaining_s or 0.0):
-        free += other.job.spec.gpus
-        if free >= view.job.spec.gpus:
-            return snapshot.now + timedelta(seconds=other.remaining_s or 0.0)
-    return None
+    jobs = snapshot.jobs
+    missing = view.job.spec.gpus - int(snapshot.gpus.free.sum())
+    remaining_s, held = jobs.floats("remaining_s"), jobs.ints("run_gpus")
+    rows = np.nonzero((held > 0) & ~np.isnan(remaining_s))[0]
+    rows = rows[np.argsort(remaining_s[rows], kind="stable")]
+    enough = int(np.searchsorted(np.cumsum(held[rows]), missing))
+    if enough >= len(rows):
+        return None
+    return snapshot.now + timedelta(seconds=float(remaining_s[rows[enough]]))
+
+
+def _with(snapshot: Snapshot, view: JobView) -> Snapshot:
+    """The snapshot with this job as asked for: in its row, or in a new one at the end."""
+    jobs, one = snapshot.jobs, JobTable.of([view])
+    row = jobs.row_of.get(view.job.id, len(jobs))
+    curves, types = jobs.curves.curves, jobs.gpu_types
+    curve = curves.index(view.curve) if view.curve in curves else len(curves)
+    wanted = view.job.spec.gpu_type
+    gpu_type = types.index(wanted) if wanted in types else len(types)
+    pauses = {r: rule for r, rule in jobs.rule_pause.items() if r != row}
+    ids = (*jobs.ids[:row], view.job.id, *jobs.ids[row + 1 :])
+    table = JobTable(
+        jobs=(*jobs.jobs[:row], view.job, *jobs.jobs[row + 1 :]),
+        records=np.concatenate([jobs.records[:row], one.records, jobs.records[row + 1 :]]),
+        curves=jobs.curves if curve < len(curves) else CurveTable((*curves, view.curve)),
+        curve=np.concatenate([jobs.curve[:row], [curve], jobs.curve[row + 1 :]]),
+        gpu_types=types if gpu_type < len(types) else (*types, wanted),
+        gpu_type=np.concatenate([jobs.gpu_type[:row], [gpu_type], jobs.gpu_type[row + 1 :]]),
+        rule_pause=pauses if view.rule_pause is None else pauses | {row: view.rule_pause},
+        ids=ids,
+        row_of={job_id: at for at, job_id in enumerate(ids)},
+    )
+    return replace(snapshot, jobs=table)
 
 
 def _co2_kg(snapshot: Snapshot, energy_kwh: float) -> float | None:

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 from scheduler.cap_step import cap_step
 from scheduler.decision import Decision
-from scheduler.greedy import place_greedily
+from scheduler.placing.fallback import place_greedily
 from scheduler.policy.policy import Policy, UnknownPolicy
 from scheduler.snapshot import Snapshot
 
 
 @dataclass(frozen=True, slots=True)
 class Joint:
-    """CP-SAT for placement, water-filling for caps: what the daemon runs."""
+    """Solvers by the size of the site for placement, water levels for caps: what the daemon runs."""
 
     name: str = "joint"
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from scheduler.decision import Decision
-from scheduler.greedy import place_greedily
 from scheduler.model import JobState, WaitReason
 from scheduler.place import place
+from scheduler.placing.fallback import place_greedily
 from scheduler.snapshot import JobView, Snapshot
 from tests.builders import frozen, gpus, job, running, snapshot, view
 
@@ -56,7 +56,7 @@ CASES: dict[str, Snapshot] = {
     "-a": snapshot(gpus(1), running(job("a", pausable=True, ceiling=80.0)), price=90.0),
     "+a": snapshot(gpus(1), frozen(job("a", pausable=True, ceiling=80.0)), price=70.0),
     # higher priority stops lower, never its equal
-    "!a": snapshot(gpus(1), running(job("a", priority="low")), job("b", priority="high")),
+    "b:0 !a": snapshot(gpus(1), running(job("a", priority="low")), job("b", priority="high")),
 }
 
 
@@ -75,7 +75,7 @@ QUIET: dict[str, Snapshot] = {
     ),
     "hours of work without a checkpoint are not thrown away": snapshot(
         gpus(1),
-        running(job("a", priority="standard"), minutes_ago=600).but(checkpoint_path=None),
+        view(running(job("a", priority="standard"), minutes_ago=600), lost_work_s=600 * 60.0),
         job("b", priority="high"),
     ),
     "a rigid job above its ceiling runs on": snapshot(gpus(1), running(job("a", ceiling=80.0)), price=900.0),
@@ -164,7 +164,7 @@ def test_a_spike_that_costs_more_than_the_work_is_worth_pauses_who_can_pause() -
         (
             snapshot(gpus(4), running(job("r")), job("a"), limit_w=480.0),
             W.POWER,
-            "needs 230 W at its contract floor, site has 160 W left",
+            "needs 230 W at its contract floor, site has 160 W left; would fit with 70 W more in site",
         ),
         (
             snapshot(gpus(1), job("a", ceiling=80.0), price=90.0),
@@ -241,7 +241,8 @@ def test_the_heir_of_a_stopped_job_waits_for_its_gpus_and_no_second_job_is_stopp
     second = decide(
         snapshot(gpus(2), stopping, running(job("y", priority="low"), 1), job("h", priority="high"))
     )
-    assert drawn(second) == ""
+    assert drawn(second) == "h:0"  # the GPU that x is leaving
+    assert wait(second, "h") == (W.GPUS, "its GPU comes free when x has stopped")
 
 
 def test_watts_promised_to_a_start_are_not_counted_against_it() -> None:
