@@ -7,33 +7,28 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+
+import numpy as np
 
 from power.capd.client import CapdUnavailable, CapResult, EpochLost
 from scheduler.cap_book import CapBook
-from scheduler.decision import Decision, JobCap, Refusal, Start
+from scheduler.decision import Decision, JobCap, Start
+from scheduler.decision_tables import CapTable
 from scheduler.engines.engine import EngineError, Wanted
 from scheduler.launching import launch_spec, reserved_job
 from scheduler.lifecycle import move
 from scheduler.model import Job, JobState, WaitReason
 from scheduler.observation import Observation
+from scheduler.pending import PendingStarts
 from scheduler.plant import Plant
 from scheduler.recording import Recorder
 from scheduler.snapshot import Snapshot
+from scheduler.verify import Refusals
 
 log = logging.getLogger("wattmill.act")
 
 CONFIRMED_WITHIN_W = 1.0  # limits are whole milliwatts; a read-back further off was not obeyed
-ROOM_PATIENCE_S = 10.0  # how long a start waits for watts that are being freed for it
-
-
-@dataclass(frozen=True, slots=True)
-class PendingStart:
-    """A start that verify found short of watts: its room is kept while the others settle lower."""
-
-    start: Start
-    until_s: float  # monotonic
 
 
 class Actor:
@@ -44,96 +39,59 @@ class Actor:
         self._book = book
         self._counts = plant.counts
         self._record = Recorder(plant)
-        self._pending: dict[str, PendingStart] = {}
+        self.pending = PendingStarts(plant.config.control)
         self._capd_alive = False
         self._drifts = 0
         self._renewed_s: float | None = None
 
-    @property
-    def pending_starts(self) -> tuple[Start, ...]:
-        return tuple(p.start for p in self._pending.values())
-
-    @property
-    def reserved_w(self) -> Mapping[str, float]:
-        """Watts per GPU that are promised to a start that waits for room."""
-        return {u: p.start.cap_w for p in self._pending.values() for u in p.start.gpu_uuids}
-
-    def apply(
-        self, kept: Decision, refused: Sequence[Refusal], seen: Observation, snapshot: Snapshot
-    ) -> None:
+    def apply(self, kept: Decision, refused: Refusals, seen: Observation, snapshot: Snapshot) -> None:
         self._notice_drift(snapshot)
-        self._keep_room(kept, refused, seen)
+        gated = [wait.job_id for wait in seen.gated]
+        self.pending.keep(kept, refused.moves, snapshot, held_back=gated, monotonic_s=seen.monotonic_s)
         self._set_caps(kept.caps, snapshot, seen)
-        jobs = {job.id: job for job in seen.jobs}
         for pause in kept.pauses:
-            job = jobs[pause.job_id]
+            job = _job(pause.job_id, snapshot)
             if self._record.pausing(job, pause, snapshot, seen.now) and job.run is not None:
                 leaves = pause.reason is WaitReason.POWER
                 self._want(job.run.id, Wanted.STOP if leaves else Wanted.FREEZE)
                 self._counts.add("wattmill_pauses_total")
         for preempt in kept.preempts:
-            job = jobs[preempt.job_id]
+            job = _job(preempt.job_id, snapshot)
             if self._record.preempting(job, preempt.cause, seen.now) and job.run is not None:
                 self._want(job.run.id, Wanted.STOP)
                 self._counts.add("wattmill_preemptions_total")
         for resume in kept.resumes:
-            self._thaw(jobs[resume.job_id], seen)
+            self._thaw(_job(resume.job_id, snapshot), seen)
         for start in kept.starts:
-            self._start(jobs[start.job_id], start, snapshot, seen)
-        self._record.waits(kept.waits, jobs)
+            self._start(_job(start.job_id, snapshot), start, snapshot, seen)
+        self._record.waits(kept.waits, snapshot.jobs)
         stopped = {pause.job_id for pause in kept.pauses} | {stop.job_id for stop in kept.preempts}
-        going_on = [cap for cap in kept.caps if cap.job_id not in stopped]
-        self._record.conditions(going_on, jobs, seen.now)
+        self._record.conditions(kept.caps, stopped, snapshot.jobs, seen.now)
         self._record.decision(kept, refused, seen)
-
-    def _keep_room(self, kept: Decision, refused: Sequence[Refusal], seen: Observation) -> None:
-        """A start refused now may fit in a moment, when the jobs that make room have settled lower."""
-        for refusal in refused:
-            short = refusal.part
-            if isinstance(short, Start) and refusal.waits_for is WaitReason.POWER:
-                pending = PendingStart(short, seen.monotonic_s + ROOM_PATIENCE_S)
-                self._pending.setdefault(short.job_id, pending)
-        started = {start.job_id for start in kept.starts}
-        startable = {
-            j.id for j in seen.jobs if j.run is None and j.state in (JobState.QUEUED, JobState.PAUSED)
-        }
-        self._pending = {
-            job_id: pending
-            for job_id, pending in self._pending.items()
-            if job_id in startable - started and seen.monotonic_s < pending.until_s
-        }
 
     # --- caps -------------------------------------------------------------------------------------------
 
     def _set_caps(self, caps: Sequence[JobCap], snapshot: Snapshot, seen: Observation) -> None:
         """Lowers at once; raises only where the GPU's last raise has settled. One call to the enforcer."""
-        runs = {job.id: job.run for job in seen.jobs}
-        wanted: list[tuple[str, float]] = []
-        for cap in caps:
-            run = runs.get(cap.job_id)
-            if run is None:
-                continue
-            target_w = math.floor(cap.cap_w)
-            for gpu in (g for g in snapshot.gpus if g.uuid in run.gpu_uuids):
-                uuid = gpu.uuid
-                target = min(max(float(target_w), gpu.min_cap_w), gpu.max_cap_w)
-                if gpu.settable and self._worth_setting(uuid, gpu.confirmed_cap_w, target, seen.monotonic_s):
-                    wanted.append((uuid, target))
-        self._send(wanted, snapshot, seen)
+        gpus, table = snapshot.gpus, CapTable.for_jobs(snapshot.jobs, caps)
+        of_job = np.full(len(snapshot.jobs) + 1, np.nan)  # the last: nobody's
+        of_job[table.job] = np.floor(table.cap_w)
+        target_w = np.clip(of_job[gpus.holder], gpus.min_cap_w, gpus.max_cap_w)
+        steered = gpus.settable & np.isfinite(target_w)
+        unknown = np.isnan(gpus.confirmed_cap_w)
+        lowers = steered & (unknown | (target_w < gpus.confirmed_cap_w - 1e-3))
+        raises = steered & (target_w > gpus.confirmed_cap_w + 1e-3)
+        rows = np.nonzero(lowers)[0].tolist()
+        at_s = seen.monotonic_s
+        rows += [r for r in np.nonzero(raises)[0].tolist() if self._book.may_raise(gpus.uuids[r], at_s)]
+        self._send([(gpus.uuids[row], float(target_w[row])) for row in rows], snapshot, seen)
 
     def _notice_drift(self, snapshot: Snapshot) -> None:
         """A cap above what was last set: a driver reset, or another writer. This cycle lowers it again."""
-        for gpu in snapshot.gpus:
-            if gpu.confirmed_cap_w is not None and self._book.drifted(gpu.uuid, gpu.confirmed_cap_w):
-                self._drifts += 1
-                log.warning("cap of %s is %.0f W, and not by us", gpu.uuid, gpu.confirmed_cap_w)
-
-    def _worth_setting(self, uuid: str, current_w: float | None, target_w: float, monotonic_s: float) -> bool:
-        if current_w is None:
-            return True
-        if target_w < current_w - 1e-3:
-            return True
-        return target_w > current_w + 1e-3 and self._book.may_raise(uuid, monotonic_s)
+        for row in self._book.drifted(snapshot.gpus).tolist():
+            self._drifts += 1
+            uuid, cap_w = snapshot.gpus.uuids[row], snapshot.gpus.confirmed_cap_w[row]
+            log.warning("cap of %s is %.0f W, and not by us", uuid, cap_w)
 
     def _send(self, wanted: Sequence[tuple[str, float]], snapshot: Snapshot, seen: Observation) -> bool:
         """True when every set was confirmed by its read-back."""
@@ -151,8 +109,9 @@ class Actor:
         return all(confirmed)
 
     def _note(self, result: CapResult, snapshot: Snapshot, seen: Observation) -> bool:
-        gpu = snapshot.gpu(result.uuid)
-        before_w = gpu.max_cap_w if gpu.confirmed_cap_w is None else gpu.confirmed_cap_w
+        gpus, row = snapshot.gpus, snapshot.gpus.row_of[result.uuid]
+        known = not np.isnan(gpus.confirmed_cap_w[row])
+        before_w = float(gpus.confirmed_cap_w[row] if known else gpus.max_cap_w[row])
         self._counts.add("wattmill_cap_sets_total")
         if result.read_back_w is not None:
             self._book.note_set(
@@ -222,7 +181,8 @@ class Actor:
         reserved = reserved_job(job, start, seen.now)
         if not self._record.moved(job, reserved):
             return
-        settable = [u for u in start.gpu_uuids if snapshot.gpu(u).settable]
+        gpus = snapshot.gpus
+        settable = [u for u in start.gpu_uuids if gpus.settable[gpus.row_of[u]]]
         if not self._send([(u, math.floor(start.cap_w)) for u in settable], snapshot, seen):
             self._record.not_started(reserved, "its cap was not confirmed by the GPU", seen.now)
             return
@@ -239,3 +199,7 @@ class Actor:
             self._plant.engine.want(run_id, wanted)
         except EngineError as error:
             log.error("engine: %s", error)
+
+
+def _job(job_id: str, snapshot: Snapshot) -> Job:
+    return snapshot.jobs.jobs[snapshot.jobs.row_of[job_id]]

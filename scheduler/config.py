@@ -28,6 +28,9 @@ class Section(BaseModel):
 class Site(Section):
     currency: str = Field("EUR", pattern="^[A-Z]{3}$")
     carbon_cost_per_tonne: float = Field(0.0, ge=0, description="money per tonne of CO2 in every decision")
+    demand_charge_per_kw: float = Field(
+        0.0, ge=0, description="money per kW of the month's highest quarter hour"
+    )
 
 
 class Server(Section):
@@ -62,6 +65,7 @@ class DomainConfig(Section):
     name: str = Field(min_length=1)
     parent: str | None = None
     base_load_w: float = Field(0.0, ge=0)
+    pue: float = Field(1.0, ge=1, description="what the meter shows per watt under it; the root's alone")
     limit_w: float | None = Field(None, gt=0)
     gpus: list[int] | None = None  # indices on this machine; None on exactly one domain = all that are left
 
@@ -73,9 +77,11 @@ class Control(Section):
     stale_s: float = Field(3.0, gt=0, description="an older sample counts as unknown")
     settle_s: float = Field(2.0, ge=0, description="a lowered cap holds after this long")
     solver_time_limit_s: float = Field(2.0, gt=0)
+    plan_time_limit_s: float = Field(5.0, gt=0)
     min_run_s: float = Field(60.0, ge=0, description="a younger run is not preempted for value")
     freeze_limit_s: float = Field(300.0, ge=0, description="a longer freeze becomes checkpoint and stop")
     headroom_w: float = Field(0.0, ge=0, description="kept free under every limit")
+    ramp_w_per_min: float | None = Field(None, gt=0, description="how fast a plan changes the site's draw")
     restart_cost_s: float = Field(60.0, ge=0, description="work lost by a stop and a start, as a guess")
     contract_guard_share: float = Field(0.02, ge=0, lt=1)
 
@@ -182,6 +188,11 @@ class Config(BaseSettings):
             )
         if sum(d.parent is None for d in self.domains) != 1:
             mistakes.append("domains: exactly one domain must have no parent")
+        mistakes += [
+            f"domains.{d.name}: pue stands on the domain without a parent alone"
+            for d in self.domains
+            if d.pue > 1 and d.parent is not None
+        ]
         if mistakes:
             raise ValueError("; ".join(mistakes))
         return self

@@ -20,10 +20,11 @@ from scheduler.cycle import Cycle
 from scheduler.engines.local import LocalEngine
 from scheduler.feeds import FeedPoller
 from scheduler.layout import Layout
+from scheduler.plan_state import PlanState
 from scheduler.plant import Plant
 from scheduler.published import PublishedState, publish
 from scheduler.site import build_tree
-from scheduler.solver_worker import SolverWorker
+from scheduler.solvers import Solvers
 from scheduler.store import open_store
 from scheduler.wake import Sleeper
 from telemetry.logs import configure_logging
@@ -50,17 +51,24 @@ def _utc(when: datetime | None) -> datetime:
 
 
 class FilePublisher:
-    """Writes the state where the API reads it."""
+    """Writes state and plan where the API reads them."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
 
     def publish(self, state: PublishedState) -> None:
         """A full disk leaves the last state, which ages: it must not end the loop that keeps the budget."""
+        self._write(self._layout.state_file, state)
+
+    def publish_plan(self, state: PlanState) -> None:
+        """As `publish`; the plan's age is in the state."""
+        self._write(self._layout.plan_file, state)
+
+    def _write(self, path: Path, state: PublishedState | PlanState) -> None:
         try:
-            publish(self._path, state)
+            publish(path, state)
         except OSError as error:
-            log.error("state not published: %s", error)
+            log.error("%s not published: %s", path.name, error)
 
 
 def build_plant(config: Config) -> tuple[Plant, Callable[[], None]]:
@@ -71,8 +79,7 @@ def build_plant(config: Config) -> tuple[Plant, Callable[[], None]]:
     store = open_store(config.storage.url(), upgrade=False)
     caps = CapClient(layout.capd_socket)
     feeds = FeedPoller(config, store.series, clock)
-    control = config.control
-    solver = SolverWorker(control.solver_time_limit_s, plan_every_s=control.plan_period_s)
+    solvers = Solvers(config.control)
     # Joules are counted on from where the last controller wrote them down, whatever the GPUs' counters show.
     marks = {
         uuid: EnergyMark(counter_j=counter.gpu_counter_j, energy_j=counter.counter_j)
@@ -89,15 +96,15 @@ def build_plant(config: Config) -> tuple[Plant, Callable[[], None]]:
         caps=caps,
         engine=LocalEngine(layout.runs_dir),
         signals=feeds,
-        placer=solver,
-        publisher=FilePublisher(layout.state_file),
+        placer=solvers,
+        publisher=FilePublisher(layout),
         store=store,
     )
     feeds.start()
 
     def close() -> None:
         feeds.stop()
-        solver.close()
+        solvers.close()
         sampler.close()
         backend.close()
         store.close()

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from scheduler.model import Condition, WaitReason
+
+NO_GAIN: Final = 1e-9  # relative
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +43,7 @@ class Preempt:
 
     job_id: str
     cause: str
+    heir: str | None = None  # the job that its GPUs are then kept for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +69,10 @@ class Wait:
 class Certificate:
     """How good an answer is: `value` reached, `bound` that no answer can beat, both in money per hour.
 
-    `gap` = (bound - value) / max(|bound|, 1e-9); `fallback` names the simpler method that answered, if any.
+    `unchanged` is the value of keeping everything as it is; `gap` is the share of the possible gain over it
+    that the answer leaves: (bound - value) / (bound - unchanged), 0 where nothing is left to gain.
+    `fallback` names the simpler method that answered, if any; `scope` says which part of the site was looked
+    at, None = all of it.
     """
 
     step: str  # plan | place | cap
@@ -72,10 +80,16 @@ class Certificate:
     bound: float
     solve_s: float
     fallback: str | None = None
+    unchanged: float = 0.0
+    scope: str | None = None
 
     @property
     def gap(self) -> float:
-        return max(0.0, (self.bound - self.value) / max(abs(self.bound), 1e-9))
+        left = self.bound - self.value
+        # Differences in the last digits of a sum over the whole site are no gain that anybody could have.
+        if left <= NO_GAIN * max(abs(self.bound), 1.0):
+            return 0.0
+        return min(1.0, left / max(self.bound - self.unchanged, left))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,8 +100,8 @@ class Decision:
     pauses: tuple[Pause, ...] = ()
     resumes: tuple[Resume, ...] = ()
     preempts: tuple[Preempt, ...] = ()
-    caps: tuple[JobCap, ...] = ()
-    waits: tuple[Wait, ...] = ()
+    caps: Sequence[JobCap] = ()  # a tuple, or a table (see decision_tables.py)
+    waits: Sequence[Wait] = ()
     certificates: tuple[Certificate, ...] = ()
     notes: tuple[str, ...] = field(default=())  # contracts broken, domains short, in words
 

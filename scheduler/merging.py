@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from scheduler.decision import Decision, Preempt, Start, Wait
+from scheduler.joined import Joined
 
 
 def merged(
@@ -33,7 +34,7 @@ def merged(
         resumes=tuple(r for r in placement.resumes if r.job_id not in stopped),
         pauses=caps.pauses + tuple(p for p in placement.pauses if p.job_id not in stopped),
         preempts=caps.preempts + tuple(p for p in placement.preempts if p.job_id not in stopped),
-        waits=(*gated, *placement.waits),
+        waits=Joined.of(tuple(gated), placement.waits),
         certificates=caps.certificates + placement.certificates,
         notes=caps.notes + placement.notes,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -25,6 +25,10 @@ class Wishes:
     cordoned: frozenset[str] = frozenset()  # GPU UUIDs and node names that take no new runs
     draining: frozenset[str] = frozenset()  # those that are to be emptied too
     dependencies: Mapping[str, JobState] = field(default_factory=dict)
+    holders: Mapping[str, Job] = field(init=False, repr=False, compare=False)  # by GPU
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "holders", _holders(self.jobs))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,9 +53,17 @@ class Observation:
         return self.wishes.jobs
 
     def holder(self, uuid: str) -> Job | None:
-        """The job whose run holds this GPU."""
-        return next((j for j in self.jobs if j.run is not None and uuid in j.run.gpu_uuids), None)
+        """The job whose run holds this GPU; the oldest, should two claim it."""
+        return self.wishes.holders.get(uuid)
 
     def frozen(self, run_id: str) -> bool:
         status = self.statuses.get(run_id)
         return status is not None and status.phase is RunPhase.FROZEN
+
+
+def _holders(jobs: Iterable[Job]) -> dict[str, Job]:
+    holders: dict[str, Job] = {}
+    for job in jobs:
+        for uuid in job.run.gpu_uuids if job.run is not None else ():
+            holders.setdefault(uuid, job)
+    return holders

@@ -3,49 +3,51 @@
 from __future__ import annotations
 
 import logging
-import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
 
-from power.accounting import Accounted, AccountingRules, Load, account
-from power.curve import prior
+from power.accounting import AccountingRules
 from power.device import GpuInfo
 from power.grid.feed import Kind
+from power.readings import Readings
 from scheduler.cap_book import CapBook
+from scheduler.fleet import Fleet, Kept
 from scheduler.gates import gate
+from scheduler.horizon import AHEAD
+from scheduler.horizon_view import HorizonView
 from scheduler.job_views import JobFacts, job_views
 from scheduler.meter import Meter
 from scheduler.model import Job
 from scheduler.observation import Observation, Wishes
 from scheduler.plant import Plant
 from scheduler.policy.price_rule import PriceRule, RuleState, evaluate
-from scheduler.snapshot import GpuView, Snapshot
+from scheduler.snapshot import JobView, Snapshot
 from scheduler.store import StoreUnavailable
-from telemetry.sample import GpuSample
 
 log = logging.getLogger("wattmill.observe")
 
 
 class Observer:
-    """Keeps what must be remembered between looks: the last wishes, idle draws, rules in force."""
+    """Keeps what must be remembered between looks: the last wishes, rules in force, and the fleet."""
 
     def __init__(self, plant: Plant, book: CapBook) -> None:
         self._plant = plant
         self._book = book
         self._wishes = Wishes()
         self._rule_states: dict[str, RuleState] = {}
-        self._idle_w: dict[str, float] = {}
-        self._held_at_s: dict[str, float] = {}  # monotonic: when a run of ours was last on a GPU
-        self._node_of = {
-            uuid: domain.name for domain in plant.tree.domains.values() for uuid in domain.gpu_uuids
-        }
-        gpus = plant.config.gpus
-        self._rules = AccountingRules(
-            stale_s=plant.config.control.stale_s,
-            idle_mark_w=gpus.idle_mark_w,
-            idle_margin_w=gpus.idle_margin_w,
+        self._horizon = HorizonView(plant.config, plant.store, plant.tree)
+        self._boards: tuple[GpuInfo, ...] = ()
+        self._views: dict[str, JobView] = {}  # as they stand in the fleet
+        self._fleet = self._new_fleet()
+
+    def _new_fleet(self) -> Fleet:
+        control, gpus = self._plant.config.control, self._plant.config.gpus
+        rules = AccountingRules(
+            stale_s=control.stale_s, idle_mark_w=gpus.idle_mark_w, idle_margin_w=gpus.idle_margin_w
         )
+        settling_s = control.settle_s + control.stale_s
+        return Fleet(self._plant.tree, self._boards, rules=rules, settling_s=settling_s)
 
     def observe(self, cycle: int, faults: tuple[str, ...] = ()) -> Observation:
         """Look at GPUs, runs, wishes and prices. `faults` are named states found before."""
@@ -83,36 +85,68 @@ class Observer:
         waits = (gate(job, seen.now, self._wishes.dependencies) for job in jobs)
         return replace(seen, wishes=self._wishes, gated=tuple(wait for wait in waits if wait is not None))
 
-    def snapshot(self, seen: Observation, meter: Meter, reserved_w: Mapping[str, float]) -> Snapshot:
-        """The picture to decide on. `reserved_w`: watts per GPU promised to a start that waits for room."""
+    def snapshot(self, seen: Observation, meter: Meter, kept: Mapping[str, Kept]) -> Snapshot:
+        """The picture to decide on. `kept`: GPUs promised to starts that wait for room.
+
+        Such a job is no candidate for another place meanwhile; one that a gate holds back keeps nothing.
+        """
         plant = self._plant
+        gated = frozenset(wait.job_id for wait in seen.gated)
+        kept = {uuid: what for uuid, what in kept.items() if what.job_id not in gated}
+        self._put_gpus(seen, kept)
+        pending = frozenset(what.job_id for what in kept.values())
+        self._put_jobs(job_views(seen.jobs, self._facts(seen, meter, gated | pending)))
         limits = plant.tree.limits_at(seen.now, seen.wishes.budgets)
         headroom_w = plant.config.control.headroom_w
-        return Snapshot(
+        return self._fleet.snapshot(
+            monotonic_s=seen.monotonic_s,
             cycle=seen.cycle,
             now=seen.now,
-            tree=plant.tree,
             limits_w={name: limit - headroom_w for name, limit in limits.items()},
-            gpus=tuple(self._gpu_view(s, seen, reserved_w) for s in seen.samples.values()),
-            jobs=job_views(seen.jobs, self._facts(seen, meter)),
             price_per_mwh=seen.price.value_now,
             carbon_g_per_kwh=seen.carbon.value_now,
             carbon_cost_per_tonne=plant.config.site.carbon_cost_per_tonne,
             prices=seen.price.series,
+            horizon=self._horizon.at(seen),
             degraded=seen.degraded,
             min_run_s=plant.config.control.min_run_s * plant.clock.rate,
         )
 
-    def _facts(self, seen: Observation, meter: Meter) -> JobFacts:
+    def _put_gpus(self, seen: Observation, kept: Mapping[str, Kept]) -> None:
+        samples = tuple(seen.samples.values())
+        boards = tuple(sample.info for sample in samples)
+        if boards != self._boards:
+            self._boards, self._views = boards, {}
+            self._fleet = self._new_fleet()
+        fleet, book = self._fleet, self._book
+        fleet.put_readings(Readings.of((sample.reading, sample.monotonic_s) for sample in samples))
+        on_node = {domain.name: domain.gpu_uuids for domain in self._plant.tree.domains.values()}
+        fleet.mark_cordoned(u for name in seen.wishes.cordoned for u in (name, *on_node.get(name, ())))
+        fleet.mark_fixed(book.unsettable)
+        fleet.mark_unsettled(book.unsettled_w(seen.monotonic_s))
+        fleet.mark_kept(kept)
+
+    def _put_jobs(self, views: Iterable[JobView]) -> None:
+        """Only those of which something changed."""
+        before, self._views = self._views, {view.job.id: view for view in views}
+        for job_id in before:
+            if job_id not in self._views:
+                self._fleet.drop_job(job_id)
+        for job_id, view in self._views.items():
+            if before.get(job_id) != view:
+                self._fleet.put_job(view)
+
+    def _facts(self, seen: Observation, meter: Meter, held_back: frozenset[str]) -> JobFacts:
         return JobFacts(
             config=self._plant.config,
             curves=meter.curves,
             gpus={uuid: sample.info for uuid, sample in seen.samples.items()},
             rules=seen.active_rules,
-            gated=frozenset(wait.job_id for wait in seen.gated),
+            gated=held_back,
             frozen_runs=frozenset(run_id for run_id in seen.statuses if seen.frozen(run_id)),
             ledgers=meter.ledgers(),
             work_done_s=meter.work_done_s(),
+            stops=meter.stops.figures(seen.jobs),
             now=seen.now,
         )
 
@@ -123,7 +157,7 @@ class Observer:
         marks = store.nodes.marks()
         return Wishes(
             jobs=jobs,
-            budgets=tuple(store.budgets.list(at=now)),
+            budgets=tuple(store.budgets.list(at=now, until=now + AHEAD)),
             rules=tuple(store.policies.list()),
             cordoned=frozenset(mark.name for mark in marks),
             draining=frozenset(mark.name for mark in marks if mark.drain),
@@ -133,54 +167,3 @@ class Observer:
     def _active_rules(self, price: float | None, now: datetime) -> tuple[PriceRule, ...]:
         self._rule_states, active = evaluate(self._wishes.rules, self._rule_states, price, now)
         return active
-
-    def _gpu_view(self, sample: GpuSample, seen: Observation, reserved_w: Mapping[str, float]) -> GpuView:
-        info, holder, reading = sample.info, seen.holder(sample.info.uuid), sample.reading
-        figure = self._counts_at(sample, holder is not None, seen.monotonic_s)
-        if figure.load is Load.EMPTY:
-            self._idle_w[info.uuid] = figure.watts
-        if holder is not None:
-            self._held_at_s[info.uuid] = seen.monotonic_s
-        names = {info.uuid, self._node_of.get(info.uuid, "")}
-        return GpuView(
-            uuid=info.uuid,
-            model=info.model,
-            min_cap_w=info.min_cap_w,
-            max_cap_w=info.max_cap_w,
-            confirmed_cap_w=None if reading is None else reading.enforced_cap_w,
-            accounted_w=max(figure.watts, reserved_w.get(info.uuid, 0.0)),
-            idle_w=self._idle_draw_w(info),
-            draw_w=None if reading is None else reading.power_w,
-            settable=self._book.settable(info.uuid),
-            healthy=reading is not None and figure.load is not Load.UNKNOWN,
-            cordoned=bool(names & seen.wishes.cordoned),
-            run_id=None if holder is None or holder.run is None else holder.run.id,
-            foreign=figure.load is Load.FOREIGN,
-            settling=holder is None and seen.monotonic_s < self._settled_at_s(info.uuid),
-        )
-
-    def _settled_at_s(self, uuid: str) -> float:
-        """When the watts of its last run are gone, and its processes from the driver's list."""
-        control = self._plant.config.control
-        return self._held_at_s.get(uuid, -math.inf) + control.settle_s + control.stale_s
-
-    def _idle_draw_w(self, info: GpuInfo) -> float:
-        """As last measured on it; never seen idle: what such boards draw, by the curve of the model."""
-        if info.uuid in self._idle_w:
-            return self._idle_w[info.uuid]
-        curve = prior(info.model, min_cap_w=info.min_cap_w, max_cap_w=info.max_cap_w, workload=None)
-        return min(info.min_cap_w, curve.idle_w + self._rules.idle_margin_w)
-
-    def _counts_at(self, sample: GpuSample, has_run: bool, monotonic_s: float) -> Accounted:
-        reading = sample.reading
-        confirmed_w = None if reading is None else reading.enforced_cap_w
-        if confirmed_w is not None:
-            confirmed_w = self._book.counts_at_w(sample.info.uuid, confirmed_w, monotonic_s)
-        return account(
-            sample.info,
-            reading,
-            age_s=monotonic_s - sample.monotonic_s,
-            confirmed_cap_w=confirmed_w,
-            has_run=has_run,
-            rules=self._rules,
-        )

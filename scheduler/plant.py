@@ -15,10 +15,12 @@ from scheduler.config import Config
 from scheduler.counts import Counts
 from scheduler.decision import Decision
 from scheduler.engines.engine import Engine
+from scheduler.plan_state import PlanState
 from scheduler.published import PublishedState
 from scheduler.signal_view import SeriesView
 from scheduler.snapshot import Snapshot
 from scheduler.store import Store
+from scheduler.windows import Plan
 from telemetry.sample import GpuSample
 
 
@@ -55,17 +57,26 @@ class Signals(Protocol):
 
 
 class Placer(Protocol):
-    """Solves placements beside the loop."""
+    """Solves placements beside the loop, and the plans that they obey."""
 
-    def submit(self, kind: str, snapshot: Snapshot) -> None: ...
+    @property
+    def plan(self) -> Plan | None:
+        """The newest plan; another object whenever there is news of it."""
+        ...
+
+    def submit(self, snapshot: Snapshot) -> None:
+        """Ask for a placement, and for a plan where another is needed."""
+        ...
 
     def poll(self) -> Decision | None:
-        """The answer, once, when there is one."""
+        """The placement, once, when there is one."""
         ...
 
 
 class Publisher(Protocol):
     def publish(self, state: PublishedState) -> None: ...
+
+    def publish_plan(self, state: PlanState) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from typing_extensions import TypedDict  # pydantic cannot read the one in typing before Python 3.12
@@ -58,6 +59,8 @@ class JobPowerState(TypedDict):
     total_steps: int | None
     promised_share: float  # slowdown its flex tier allows
     used_share: float  # slowdown so far
+    stop_lost_s: float  # grid seconds of work that stopping it now would lose, its next start included
+    stop_cost: float  # the same in money: all its GPUs, at what their work is worth
     frozen: bool
     condition: str
     cause: str
@@ -66,10 +69,11 @@ class JobPowerState(TypedDict):
 class CertificateState(TypedDict):
     step: str
     value: float
-    bound: float
+    bound: float | None  # None = nobody knows one
     gap: float
     solve_s: float
     fallback: str | None
+    scope: str | None  # the part of the site that was looked at; None = all of it
     at: str
 
 
@@ -93,11 +97,13 @@ class PublishedState(TypedDict):
     gpus: list[GpuState]
     jobs: list[JobPowerState]
     certificates: list[CertificateState]
+    plan_age_s: float | None  # grid seconds; None = there is no plan
+    plan_jobs: int | None  # how many it gives a window
     capd: dict[str, object]  # alive, epoch, lease_age_s, drifts
     counters: dict[str, float]  # metric name -> value, see telemetry/metrics.py
 
 
-def publish(path: Path, state: PublishedState) -> None:
+def publish(path: Path, state: Mapping[str, object]) -> None:
     """Replace the file in one step. Raises OSError."""
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps(state, allow_nan=False))

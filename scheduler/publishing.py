@@ -8,20 +8,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+import numpy as np
+
 from scheduler.decision import Certificate, Decision, JobCap
+from scheduler.decision_tables import CapTable
 from scheduler.ledger import Ledger
 from scheduler.meter import Meter
 from scheduler.model import Job, JobState
 from scheduler.observation import Observation
+from scheduler.placing.price_gate import stop_cost
+from scheduler.plan_state import certificate_state
 from scheduler.plant import Plant
 from scheduler.published import (
-    CertificateState,
     DomainState,
     GpuState,
     JobPowerState,
     PublishedState,
 )
 from scheduler.snapshot import GpuView, Snapshot
+from scheduler.windows import Plan
 from telemetry.sample import GpuSample
 
 
@@ -34,6 +39,7 @@ class Publication:
     kept: Decision
     meter: Meter
     certificates: Sequence[tuple[Certificate, datetime]]  # the newest of each step
+    plan: Plan | None
     counters: dict[str, float]
     capd: dict[str, object]
 
@@ -60,32 +66,36 @@ def published_state(plant: Plant, parts: Publication) -> PublishedState:
         domains=_domains(parts.snapshot),
         gpus=[_gpu(seen, parts.snapshot, view) for view in parts.snapshot.gpus],
         jobs=_jobs(parts),
-        certificates=[_certificate(c, at) for c, at in parts.certificates],
+        certificates=[certificate_state(c, at) for c, at in parts.certificates],
+        plan_age_s=None if parts.plan is None else (seen.now - parts.plan.made_at).total_seconds(),
+        plan_jobs=None if parts.plan is None else len(parts.plan.jobs),
         capd=parts.capd,
         counters=parts.counters,
     )
 
 
 def _domains(snapshot: Snapshot) -> list[DomainState]:
-    tree = snapshot.tree
-    counted = tree.usage_w({g.uuid: g.accounted_w for g in snapshot.gpus})
-    drawn = {g.uuid: g.draw_w for g in snapshot.gpus}
-    states: list[DomainState] = []
-    for domain in tree.domains.values():
-        limit_w = snapshot.limits_w[domain.name]
-        draws = [drawn.get(uuid) for uuid in tree.gpus_under(domain.name)]
-        known = [w for w in draws if w is not None]
-        states.append(
-            DomainState(
-                name=domain.name,
-                parent=domain.parent,
-                limit_w=None if math.isinf(limit_w) else limit_w,
-                base_load_w=tree.base_load_under_w(domain.name),
-                accounted_w=counted[domain.name],
-                draw_w=sum(known) + tree.base_load_under_w(domain.name) if len(known) == len(draws) else None,
-            )
+    """In the order of the configuration. A draw is known where every GPU under the domain says it."""
+    tree, index, gpus = snapshot.tree, snapshot.tree.index, snapshot.gpus
+    counted_w = index.metered_w(index.under(gpus.leaf, gpus.accounted_w))
+    drawn_w = index.metered_w(index.under(gpus.leaf, np.nan_to_num(gpus.draw_w)))
+    telling = index.under(gpus.leaf, np.isfinite(gpus.draw_w).astype(np.float64))
+    known = telling == index.under(index.leaf, np.ones(len(index.leaf)))
+    return [
+        DomainState(
+            name=domain.name,
+            parent=domain.parent,
+            limit_w=_finite(snapshot.limits_w[domain.name]),
+            base_load_w=float(index.base_under_w[at]),
+            accounted_w=float(counted_w[at]),
+            draw_w=float(drawn_w[at]) if known[at] else None,
         )
-    return states
+        for domain, at in ((domain, index.column[domain.name]) for domain in tree.domains.values())
+    ]
+
+
+def _finite(value: float) -> float | None:
+    return None if math.isinf(value) else value
 
 
 def _gpu(seen: Observation, snapshot: Snapshot, view: GpuView) -> GpuState:
@@ -119,48 +129,43 @@ def _gpu(seen: Observation, snapshot: Snapshot, view: GpuView) -> GpuState:
 
 
 def _jobs(parts: Publication) -> list[JobPowerState]:
-    caps = {cap.job_id: cap for cap in parts.kept.caps}
-    return [
-        _job(job, caps.get(job.id), parts)
-        for job in parts.seen.jobs
-        if job.run is not None and job.state is not JobState.STARTING
-    ]
+    caps = CapTable.for_jobs(parts.snapshot.jobs, parts.kept.caps)
+    entry_of = dict(zip(caps.job.tolist(), range(len(caps)), strict=True))
+    row_of, costs = parts.snapshot.jobs.row_of, stop_cost(parts.snapshot.jobs)
+    states = []
+    for job in parts.seen.jobs:
+        if job.run is not None and job.state is not JobState.STARTING:
+            row = row_of[job.id]
+            entry = entry_of.get(row)
+            cap = None if entry is None else caps[entry]
+            states.append(_job(job, row, cap, float(costs[row]), parts))
+    return states
 
 
-def _job(job: Job, cap: JobCap | None, parts: Publication) -> JobPowerState:
+def _job(job: Job, row: int, cap: JobCap | None, cost: float, parts: Publication) -> JobPowerState:
     assert job.run is not None
     snapshot, seen = parts.snapshot, parts.seen
-    gpus = [g for g in snapshot.gpus if g.uuid in job.run.gpu_uuids]
-    caps_w = [g.confirmed_cap_w for g in gpus if g.confirmed_cap_w is not None]
-    cap_w = min(caps_w, default=job.run.cap_w)
-    draws = [g.draw_w for g in gpus]
+    held = snapshot.gpu_rows(row)
+    caps_w, draws_w = snapshot.gpus.confirmed_cap_w[held], snapshot.gpus.draw_w[held]
+    cap_w = float(np.nanmin(caps_w)) if np.isfinite(caps_w).any() else job.run.cap_w
     status = seen.statuses.get(job.run.id)
     progress = status.progress if status else None
     ledger = parts.meter.ledgers().get(job.id, Ledger())
+    view = snapshot.jobs[row]
     return JobPowerState(
         job_id=job.id,
         run_id=job.run.id,
         cap_w=cap_w,
-        draw_w=sum(w for w in draws if w is not None) if all(w is not None for w in draws) else None,
-        throughput_share=snapshot.job(job.id).curve.throughput(cap_w),
+        draw_w=float(draws_w.sum()) if np.isfinite(draws_w).all() else None,
+        throughput_share=snapshot.jobs.curves.curves[snapshot.jobs.curve[row]].throughput(cap_w),
         samples_per_s=progress.samples_per_s if progress else None,
         step=progress.step if progress else None,
         total_steps=progress.total_steps if progress else None,
         promised_share=job.spec.contract.flex.share,
         used_share=ledger.used_share,
+        stop_lost_s=view.restart_cost_s + view.lost_work_s,
+        stop_cost=cost,
         frozen=seen.frozen(job.run.id),
         condition=str(cap.condition if cap else job.condition),
         cause=cap.cause if cap else job.condition_cause,
-    )
-
-
-def _certificate(certificate: Certificate, at: datetime) -> CertificateState:
-    return CertificateState(
-        step=certificate.step,
-        value=certificate.value,
-        bound=certificate.bound,
-        gap=certificate.gap,
-        solve_s=certificate.solve_s,
-        fallback=certificate.fallback,
-        at=at.isoformat(),
     )

@@ -62,7 +62,7 @@ class Quoter:
         now = self.clock.now()
         limits = {d["name"]: math.inf if d["limit_w"] is None else d["limit_w"] for d in state["domains"]}
         prices = self.store.series.load(Kind.PRICE)
-        return Snapshot(
+        return Snapshot.of(
             cycle=state["cycle"],
             now=now,
             tree=self.tree,

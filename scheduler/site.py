@@ -35,6 +35,7 @@ def build_tree(domains: Sequence[DomainConfig], gpus: Sequence[GpuInfo]) -> Powe
             name=d.name,
             parent=d.parent,
             base_load_w=d.base_load_w,
+            pue=d.pue,
             limit_w=math.inf if d.limit_w is None else d.limit_w,
             gpu_uuids=tuple(by_index[i] for i in d.gpus)
             if d.gpus is not None

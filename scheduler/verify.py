@@ -2,27 +2,32 @@
 
 What does not fit is dropped with a reason. Watts count at the worst case: a new load at its cap, a raise at
 once, a lowering only when a later snapshot shows it confirmed. So nothing that passes can exceed a domain.
+Caps, which every running job has, are in `verify_caps.py`; everything that moves a job is here.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import TypeVar, overload
 
-from scheduler.decision import Decision, JobCap, Pause, Preempt, Refusal, Resume, Start, Wait
-from scheduler.model import Condition, Flex, JobState, WaitReason
-from scheduler.snapshot import GpuView, JobView, Snapshot
+import numpy as np
 
-FITS_W = 1e-6
-CAP_TOLERANCE_W = 0.5
-SHARE_TOLERANCE = 0.02  # a contract floor may have moved a little since the decision was made
+from scheduler.decision import Decision, Pause, Preempt, Refusal, Resume, Start, Wait
+from scheduler.gpu_table import NOBODY, GpuKind
+from scheduler.joined import Joined
+from scheduler.model import Flex, Job, JobState, WaitReason
+from scheduler.snapshot import Snapshot
+from scheduler.verify_caps import FULL_SHARE, SHARE_TOLERANCE, CapCheck, Flaw
+from scheduler.verify_room import FITS_W, Room
+from scheduler.verify_starts import PlainStarts, plain_starts
 
-Part = TypeVar("Part", Start, Pause, Resume, Preempt, JobCap)
+Part = TypeVar("Part", Start, Pause, Resume, Preempt)
 
 
-def verify(decision: Decision, snapshot: Snapshot) -> tuple[Decision, tuple[Refusal, ...]]:
+def verify(decision: Decision, snapshot: Snapshot) -> tuple[Decision, Refusals]:
     """(what may be done, what was dropped and why).
 
     Lowerings, pauses and stops come first and need no watts; then starts and resumes, then raises, each in
@@ -31,25 +36,68 @@ def verify(decision: Decision, snapshot: Snapshot) -> tuple[Decision, tuple[Refu
     check = _Check(snapshot)
     pauses = check.keep("pause", decision.pauses, check.pause)
     preempts = check.keep("preempt", decision.preempts, check.preempt)
-    ups: list[Start | Resume] = sorted([*decision.starts, *decision.resumes], key=check.order)
     starts: list[Start] = []
     resumes: list[Resume] = []
-    for part in ups:
+    plain = check.pass_plain(decision)
+    starts += [decision.starts[index] for index in plain.passed]
+    seen = {*plain.passed, *plain.short}
+    odd = (start for index, start in enumerate(decision.starts) if index not in seen)
+    ups: list[Start | Resume] = [*odd, *decision.resumes]
+    for part in sorted(ups, key=check.order):
         if isinstance(part, Start):
             starts += check.keep("start", [part], check.start)
         else:
             resumes += check.keep("resume", [part], check.resume)
-    caps = check.keep("cap", sorted(decision.caps, key=check.order), check.cap)
+    caps = CapCheck(decision.caps, snapshot, check.room)
     kept = replace(
         decision,
         starts=tuple(starts),
         pauses=tuple(pauses),
         resumes=tuple(resumes),
         preempts=tuple(preempts),
-        caps=tuple(caps),
-        waits=decision.waits + tuple(check.waits),
+        caps=caps.kept(),
+        waits=Joined.of(decision.waits, check.waits),
     )
-    return kept, tuple(check.refusals)
+    return kept, Refusals(check.refusals, caps)
+
+
+class Refusals(Sequence[Refusal]):
+    """What was dropped: moves first, then caps, whose sentences are made when somebody asks."""
+
+    def __init__(self, moves: Sequence[Refusal], caps: CapCheck) -> None:
+        self.moves = tuple(moves)
+        self._caps = caps
+        self._dropped = np.nonzero(caps.flaw != Flaw.NONE)[0]
+
+    def per_action(self) -> Counter[str]:
+        """How many of each action."""
+        return Counter(refusal.action for refusal in self.moves) + Counter(cap=len(self._dropped))
+
+    def __len__(self) -> int:
+        return len(self.moves) + len(self._dropped)
+
+    def __iter__(self) -> Iterator[Refusal]:
+        return (self[index] for index in range(len(self)))
+
+    @overload
+    def __getitem__(self, index: int) -> Refusal: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Refusal]: ...
+    def __getitem__(self, index: int | slice) -> Refusal | Sequence[Refusal]:
+        if isinstance(index, slice):
+            return tuple(self[at] for at in range(*index.indices(len(self))))
+        at = range(len(self))[index]
+        if at < len(self.moves):
+            return self.moves[at]
+        entry = int(self._dropped[at - len(self.moves)])
+        part, power = self._caps.caps[entry], self._caps.flaw[entry] == Flaw.NO_WATTS
+        return Refusal(
+            action="cap",
+            job_id=part.job_id,
+            reason=self._caps.reason(entry),
+            part=part,
+            waits_for=WaitReason.POWER if power else WaitReason.GPUS,
+        )
 
 
 class _Refused(Exception):
@@ -61,180 +109,175 @@ class _Refused(Exception):
 
 
 class _Check:
-    """The snapshot's GPUs and watts, as they fill up with what was already passed."""
+    """The snapshot's GPUs and watts, as they fill up with what was already passed. Jobs and GPUs by row."""
 
     def __init__(self, snapshot: Snapshot) -> None:
-        self._snapshot = snapshot
-        self._jobs = {view.job.id: view for view in snapshot.jobs}
-        self._gpus = {gpu.uuid: gpu for gpu in snapshot.gpus}
-        self._in_tree = set(snapshot.tree.gpu_uuids())
-        self._worst_w = {gpu.uuid: gpu.accounted_w for gpu in snapshot.gpus}
-        self._taken: set[str] = set()
+        self._snapshot, self._jobs, self._gpus = snapshot, snapshot.jobs, snapshot.gpus
+        self.room = Room(snapshot)
+        self._rank, self._eligible = self._jobs.ints("rank"), self._jobs.bools("eligible")
+        self._frozen, self._floor_share = self._jobs.bools("frozen"), self._jobs.floats("floor_share")
+        self._usable = self._gpus.usable & ~self._gpus.held
+        self._taken: set[int] = set()
         self._done: set[tuple[str, str]] = set()
-        self._left_w = self._first_left_w()
         self.refusals: list[Refusal] = []
         self.waits: list[Wait] = []
 
-    def _first_left_w(self) -> dict[str, float]:
-        """Watts left under every limit; a GPU that the snapshot does not show could draw anything."""
-        snapshot = self._snapshot
-        left: dict[str, float] = {}
-        for name in snapshot.tree.domains:
-            limit_w = snapshot.limits_w.get(name, math.inf)
-            left[name] = -math.inf if math.isnan(limit_w) else limit_w - snapshot.tree.base_load_under_w(name)
-        for uuid in self._in_tree:
-            for name in snapshot.tree.path(uuid):
-                left[name] -= self._worst_w.get(uuid, math.inf)
-        return {name: -math.inf if math.isnan(watts) else watts for name, watts in left.items()}
-
-    def order(self, part: Start | Resume | JobCap) -> tuple[float, float]:
+    def order(self, part: Start | Resume) -> tuple[float, float]:
         """Sort key: most important first, then oldest; unknown jobs last."""
-        view = self._jobs.get(part.job_id)
-        return (math.inf, 0.0) if view is None else (-view.priority_rank, view.job.submitted_at.timestamp())
+        row = self._jobs.row_of.get(part.job_id)
+        if row is None:
+            return math.inf, 0.0
+        return -float(self._rank[row]), self._jobs.jobs[row].submitted_at.timestamp()
 
-    def keep(self, action: str, parts: Iterable[Part], rule: Callable[[Part, JobView], None]) -> list[Part]:
+    def pass_plain(self, decision: Decision) -> PlainStarts:
+        """Starts with nothing odd about them: the GPUs and watts of those that pass are taken."""
+        plain = plain_starts(decision.starts, decision.resumes, self._snapshot, self.room)
+        for index in plain.passed:
+            start = decision.starts[index]
+            self._taken.update(self._gpus.row_of[uuid] for uuid in start.gpu_uuids)
+            self._done.add(("start", start.job_id))
+        for index, why in plain.short.items():
+            start = decision.starts[index]
+            self._refuse("start", start, _Refused(why, WaitReason.POWER), self._jobs.row_of[start.job_id])
+        return plain
+
+    def keep(self, action: str, parts: Iterable[Part], rule: Callable[[Part, int, Job], None]) -> list[Part]:
         """The parts that pass `rule`; the others become refusals."""
         kept: list[Part] = []
         for part in parts:
+            row = self._jobs.row_of.get(part.job_id)
             try:
                 if (action, part.job_id) in self._done:
                     raise _Refused(f"the decision asks twice for a {action} of this job")
-                rule(part, self._job(part.job_id))
+                if row is None:
+                    raise _Refused("there is no such job any more")
+                rule(part, row, self._jobs.jobs[row])
             except _Refused as refused:
-                self._refuse(action, part, refused)
+                self._refuse(action, part, refused, row)
             else:
                 self._done.add((action, part.job_id))
                 kept.append(part)
         return kept
 
-    def _refuse(self, action: str, part: Part, refused: _Refused) -> None:
-        self.refusals.append(
-            Refusal(
-                action=action,
-                job_id=part.job_id,
-                reason=str(refused),
-                part=part,
-                waits_for=refused.waits_for,
-            )
-        )
-        view = self._jobs.get(part.job_id)
-        if isinstance(part, Start) and view is not None and _without_gpus(view):
-            self.waits.append(Wait(job_id=part.job_id, reason=refused.waits_for, detail=str(refused)))
+    def _refuse(self, action: str, part: Part, refused: _Refused, row: int | None) -> None:
+        reason, waits_for = str(refused), refused.waits_for
+        refusal = Refusal(action=action, job_id=part.job_id, reason=reason, part=part, waits_for=waits_for)
+        self.refusals.append(refusal)
+        if isinstance(part, Start) and row is not None and _without_gpus(self._jobs.jobs[row]):
+            self.waits.append(Wait(job_id=part.job_id, reason=waits_for, detail=reason))
 
     # --- one rule per action ------------------------------------------------------------------------------
 
-    def pause(self, part: Pause, view: JobView) -> None:
-        _need(view.job.state is JobState.RUNNING, f"it is {view.job.state}, not running")
-        _need(view.job.spec.contract.pausable, "its contract does not allow pauses")
+    def pause(self, part: Pause, row: int, job: Job) -> None:
+        _need(job.state is JobState.RUNNING, f"it is {job.state}, not running")
+        _need(job.spec.contract.pausable, "its contract does not allow pauses")
 
-    def preempt(self, part: Preempt, view: JobView) -> None:
+    def preempt(self, part: Preempt, row: int, job: Job) -> None:
         states = (JobState.STARTING, JobState.RUNNING, JobState.PAUSING, JobState.PAUSED)
-        _need(view.job.run is not None and view.job.state in states, f"it is {view.job.state}, on no GPU")
+        _need(job.run is not None and job.state in states, f"it is {job.state}, on no GPU")
 
-    def start(self, part: Start, view: JobView) -> None:
-        _need(_without_gpus(view), f"it is {view.job.state} and cannot start")
-        _need(view.eligible, "it is held back")
-        self._price_allows(view)
+    def start(self, part: Start, row: int, job: Job) -> None:
+        _need(_without_gpus(job), f"it is {job.state} and cannot start")
         gpus = [self._known(uuid) for uuid in part.gpu_uuids]
-        self._gang(part, view, gpus)
-        self._cap_within(part.cap_w, gpus)
-        self._floor(part.cap_w, view, gpus)
-        self._take_watts({gpu.uuid: part.cap_w if gpu.settable else gpu.max_cap_w for gpu in gpus})
-        self._taken |= set(part.gpu_uuids)
+        # One that has its GPUs kept for it is no candidate for others, and may still take these.
+        kept = bool(gpus) and set(self._gpus.reserved[gpus].tolist()) == {row}
+        _need(bool(self._eligible[row]) or kept, "it is held back")
+        self._price_allows(job)
+        kinds = self._kinds_of(gpus)
+        self._gang(part, row, job, gpus, kinds)
+        self._cap_within(part.cap_w, gpus, kinds)
+        self._floor(part.cap_w, row, kinds)
+        self._take_watts(part.cap_w, gpus, kinds)
+        self._taken.update(gpus)
 
-    def resume(self, part: Resume, view: JobView) -> None:
-        _need(view.job.state is JobState.PAUSED and view.frozen, f"it is {view.job.state}, not frozen")
-        _need(view.eligible, "it is held back")
-        gpus = self._own_gpus(view)
-        _need(all(gpu.healthy for gpu in gpus), "one of its GPUs is unhealthy")
-        self._cap_within(part.cap_w, gpus)
-        self._take_watts({gpu.uuid: part.cap_w if gpu.settable else gpu.max_cap_w for gpu in gpus})
-
-    def cap(self, part: JobCap, view: JobView) -> None:
-        gpus = [gpu for gpu in self._own_gpus(view, gone_too=True) if gpu.settable]
-        _need(bool(gpus), "the limit of its GPUs cannot be set")
-        self._cap_within(part.cap_w, [gpu for gpu in gpus if gpu.healthy] or gpus)
-        if part.condition is not Condition.EMERGENCY and view.job.state is JobState.RUNNING:
-            self._floor(part.cap_w, view, gpus)
-        raised = {gpu.uuid: part.cap_w for gpu in gpus if _is_raise(gpu, part.cap_w)}
-        if raised:
-            self._take_watts(raised)
+    def resume(self, part: Resume, row: int, job: Job) -> None:
+        frozen = job.state is JobState.PAUSED and bool(self._frozen[row])
+        _need(frozen, f"it is {job.state}, not frozen")
+        _need(bool(self._eligible[row]), "it is held back")
+        gpus = self._own_gpus(row, job)
+        _need(all(self._gpus.healthy[gpu] for gpu in gpus), "one of its GPUs is unhealthy")
+        kinds = self._kinds_of(gpus)
+        self._cap_within(part.cap_w, gpus, kinds)
+        self._take_watts(part.cap_w, gpus, kinds)
 
     # --- conditions ---------------------------------------------------------------------------------------
 
-    def _job(self, job_id: str) -> JobView:
-        if job_id not in self._jobs:
-            raise _Refused("there is no such job any more")
-        return self._jobs[job_id]
+    def _known(self, uuid: str) -> int:
+        gpu = self._gpus.row_of.get(uuid)
+        if gpu is None or self._gpus.leaf[gpu] < 0:
+            raise _Refused(f"GPU {uuid} is not known")
+        return gpu
 
-    def _known(self, uuid: str) -> GpuView:
-        _need(uuid in self._gpus and uuid in self._in_tree, f"GPU {uuid} is not known")
-        return self._gpus[uuid]
+    def _kinds_of(self, gpus: list[int]) -> list[GpuKind]:
+        kinds = self._gpus.kinds
+        return [kinds[code] for code in self._gpus.kind[gpus].tolist()]
 
-    def _own_gpus(self, view: JobView, *, gone_too: bool = False) -> list[GpuView]:
-        """`gone_too`: a gang that lost a GPU is still held down on the others."""
-        run = view.job.run
-        if run is None:
-            raise _Refused(f"it is {view.job.state} and holds no GPU")
-        there = self._gpus.keys() & self._in_tree
-        gpus = [self._known(uuid) for uuid in run.gpu_uuids if uuid in there or not gone_too]
+    def _own_gpus(self, row: int, job: Job) -> list[int]:
+        if job.run is None:
+            raise _Refused(f"it is {job.state} and holds no GPU")
+        gpus = [self._known(uuid) for uuid in job.run.gpu_uuids]
         for gpu in gpus:
-            _need(gpu.run_id == run.id, f"GPU {gpu.uuid} is not held by its run")
+            if self._gpus.holder[gpu] != row:
+                raise _Refused(f"GPU {self._gpus.uuids[gpu]} is not held by its run")
         return gpus
 
-    def _price_allows(self, view: JobView) -> None:
-        ceiling, price = view.job.spec.contract.price_ceiling_per_mwh, self._snapshot.price_per_mwh
-        if view.job.attempts == 0 and ceiling is not None and price is not None and price > ceiling:
+    def _price_allows(self, job: Job) -> None:
+        ceiling, price = job.spec.contract.price_ceiling_per_mwh, self._snapshot.price_per_mwh
+        if job.attempts == 0 and ceiling is not None and price is not None and price > ceiling:
             raise _Refused(f"the price is now {price:.2f}/MWh, above {ceiling:.2f}/MWh", WaitReason.PRICE)
 
-    def _gang(self, part: Start, view: JobView, gpus: list[GpuView]) -> None:
-        """All its GPUs, each once, free, of the right type, on as many nodes as it asks for."""
-        spec = view.job.spec
+    def _gang(self, part: Start, row: int, job: Job, gpus: list[int], kinds: list[GpuKind]) -> None:
+        """All its GPUs, each once, free, kept for no other, of the right type, on as many nodes as asked."""
+        spec, table = job.spec, self._gpus
         _need(len(gpus) == spec.gpus, f"it needs {spec.gpus} GPUs, got {len(gpus)}")
-        _need(len(set(part.gpu_uuids)) == len(gpus), "the same GPU twice")
-        for gpu in gpus:
-            _need(gpu.free, f"GPU {gpu.uuid} is not free any more")
-            _need(gpu.uuid not in self._taken, f"GPU {gpu.uuid} went to a more important job")
-            wanted = (spec.gpu_type or "").lower()
-            _need(wanted in gpu.model.lower(), f"GPU {gpu.uuid} is {gpu.model}, not {spec.gpu_type}")
+        _need(len(set(gpus)) == len(gpus), "the same GPU twice")
+        wanted = (spec.gpu_type or "").lower()
+        usable, reserved = self._usable[gpus].tolist(), table.reserved[gpus].tolist()
+        for gpu, kind, free, heir in zip(gpus, kinds, usable, reserved, strict=True):
+            if not free:
+                raise _Refused(self._not_free(gpu))
+            if heir not in (NOBODY, row):
+                raise _Refused(f"GPU {table.uuids[gpu]} is kept for job {self._jobs.ids[heir]}")
+            if gpu in self._taken:
+                raise _Refused(f"GPU {table.uuids[gpu]} went to a more important job")
+            if wanted not in kind.model.lower():
+                raise _Refused(f"GPU {table.uuids[gpu]} is {kind.model}, not {spec.gpu_type}")
         if spec.nodes > 1:
-            homes = [self._snapshot.tree.path(gpu.uuid)[0] for gpu in gpus]
-            even = {homes.count(home) for home in homes} == {spec.gpus // spec.nodes}
-            _need(even and len(set(homes)) == spec.nodes, f"its GPUs are not spread over {spec.nodes} nodes")
+            on_node = Counter(int(table.leaf[gpu]) for gpu in gpus)
+            even = set(on_node.values()) == {spec.gpus // spec.nodes} and len(on_node) == spec.nodes
+            _need(even, f"its GPUs are not spread over {spec.nodes} nodes")
 
-    def _cap_within(self, cap_w: float, gpus: list[GpuView]) -> None:
+    def _not_free(self, gpu: int) -> str:
+        uuid, holder = self._gpus.uuids[gpu], int(self._gpus.holder[gpu])
+        if holder != NOBODY:
+            job = self._jobs.jobs[holder]
+            if job.state is JobState.STOPPING or ("preempt", job.id) in self._done:
+                return f"GPU {uuid} comes free when job {job.id} has stopped"
+        return f"GPU {uuid} is not free any more"
+
+    def _cap_within(self, cap_w: float, gpus: list[int], kinds: list[GpuKind]) -> None:
         _need(math.isfinite(cap_w), f"a cap of {cap_w} W is no cap")
-        for gpu in gpus:
-            within = gpu.min_cap_w - FITS_W <= cap_w <= gpu.max_cap_w + FITS_W
-            allowed = f"{gpu.min_cap_w:.0f}..{gpu.max_cap_w:.0f} W"
-            _need(within, f"{cap_w:.0f} W is outside {allowed} of GPU {gpu.uuid}")
+        for gpu, kind in zip(gpus, kinds, strict=True):
+            if not kind.min_cap_w - FITS_W <= cap_w <= kind.max_cap_w + FITS_W:
+                allowed = f"{kind.min_cap_w:.0f}..{kind.max_cap_w:.0f} W"
+                raise _Refused(f"{cap_w:.0f} W is outside {allowed} of GPU {self._gpus.uuids[gpu]}")
 
-    def _floor(self, cap_w: float, view: JobView, gpus: list[GpuView]) -> None:
+    def _floor(self, cap_w: float, row: int, kinds: list[GpuKind]) -> None:
         """The contract, at the pace of the slowest board; the curve goes by the share of the highest cap."""
-        full = view.job.spec.contract.flex is Flex.NONE
-        share = min(view.curve.throughput(cap_w / gpu.max_cap_w * view.curve.tdp_w) for gpu in gpus)
-        floor = min(view.floor_share, 0.999 if full else 1.0)
-        _need(
-            share >= floor - SHARE_TOLERANCE,
-            f"{cap_w:.0f} W leave it {share:.0%} of its speed, its contract {floor:.0%}",
-        )
+        curve = self._jobs.curves.curves[self._jobs.curve[row]]
+        share = curve.throughput(cap_w / max(kind.max_cap_w for kind in kinds) * curve.tdp_w)
+        most = FULL_SHARE if self._jobs.jobs[row].spec.contract.flex is Flex.NONE else 1.0
+        floor = min(float(self._floor_share[row]), most)
+        if not share >= floor - SHARE_TOLERANCE:
+            raise _Refused(f"{cap_w:.0f} W leave it {share:.0%} of its speed, its contract {floor:.0%}")
 
-    def _take_watts(self, loads_w: dict[str, float]) -> None:
-        """Count these GPUs at the worse of what they count now and the new cap; all of it or nothing."""
-        more: dict[str, float] = {}
-        for uuid, cap_w in loads_w.items():
-            extra_w = max(0.0, cap_w - self._worst_w[uuid])
-            for name in self._snapshot.tree.path(uuid):
-                more[name] = more.get(name, 0.0) + extra_w
-        for name, extra_w in more.items():
-            left_w = self._left_w[name]
-            if extra_w > left_w + FITS_W:
-                free = f"{name} has {max(left_w, 0.0):.0f} W confirmed free"
-                raise _Refused(f"{free}, {extra_w - left_w:.0f} W too few for it", WaitReason.POWER)
-        for name, extra_w in more.items():
-            self._left_w[name] -= extra_w
-        for uuid, cap_w in loads_w.items():
-            self._worst_w[uuid] = max(self._worst_w[uuid], cap_w)
+    def _take_watts(self, cap_w: float, gpus: list[int], kinds: list[GpuKind]) -> None:
+        """A GPU whose limit cannot be set may draw all that its board allows."""
+        settable = self._gpus.settable[gpus].tolist()
+        loads_w = [cap_w if sets else kind.max_cap_w for sets, kind in zip(settable, kinds, strict=True)]
+        short = self.room.take(gpus, loads_w)
+        if short is not None:
+            raise _Refused(short, WaitReason.POWER)
 
 
 def _need(holds: bool, otherwise: str) -> None:
@@ -242,10 +285,5 @@ def _need(holds: bool, otherwise: str) -> None:
         raise _Refused(otherwise)
 
 
-def _without_gpus(view: JobView) -> bool:
-    return view.job.run is None and view.job.state in (JobState.QUEUED, JobState.PAUSED)
-
-
-def _is_raise(gpu: GpuView, cap_w: float) -> bool:
-    """Above the cap read back; an unknown one may be anything, so that every set could be a raise."""
-    return gpu.confirmed_cap_w is None or cap_w > gpu.confirmed_cap_w + CAP_TOLERANCE_W
+def _without_gpus(job: Job) -> bool:
+    return job.run is None and job.state in (JobState.QUEUED, JobState.PAUSED)

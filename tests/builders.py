@@ -193,7 +193,7 @@ def snapshot(
         "carbon_cost_per_tonne": 0.0,
         "prices": Series(),
     }
-    return Snapshot(
+    return Snapshot.of(
         tree=shape,
         limits_w=limits | (limits_w or {}),
         gpus=tuple(_under(views, gpu) for gpu in hardware),

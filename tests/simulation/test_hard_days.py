@@ -16,6 +16,7 @@ from scheduler.model import Contract, Flex, Intent, JobSpec, JobState
 from scheduler.plant import Plant
 from scheduler.site import build_tree
 from scheduler.store import StoreUnavailable
+from scheduler.windows import Plan
 from tests.simulation.world import World
 
 BASE_W = 200.0
@@ -50,10 +51,12 @@ def lose_gpu(world: World, uuid: str) -> None:
 class _OldAnswer:
     """A solver whose answer speaks of a job that has ended since."""
 
+    plan: Plan | None = None
+
     def __init__(self, answer: Decision) -> None:
         self._answer = answer
 
-    def submit(self, kind: str, snapshot: object) -> None: ...
+    def submit(self, snapshot: object) -> None: ...
 
     def poll(self) -> Decision | None:
         return self._answer

@@ -6,6 +6,7 @@ really draw, seen from outside, so that a test never judges the loop by its own 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -20,19 +21,19 @@ from power.grid.feed import Kind
 from power.series import Series, Slot
 from scheduler.config import Config
 from scheduler.cycle import Cycle
-from scheduler.decision import Decision
-from scheduler.engines.engine import EngineError, LaunchSpec, RunPhase, RunStatus, Wanted
+from scheduler.engines.engine import EngineError, LaunchSpec, Progress, RunPhase, RunStatus, Wanted
 from scheduler.ids import new_id
 from scheduler.model import Intent, JobSpec, JobState
-from scheduler.place import place
+from scheduler.plan_state import PlanState
 from scheduler.plant import Plant
 from scheduler.published import PublishedState
 from scheduler.signal_view import SeriesView
 from scheduler.site import build_tree
-from scheduler.snapshot import Snapshot
+from scheduler.snapshot import JobView
 from scheduler.store import AlreadyTerminal, open_store
 from telemetry.sample import GpuSample
 from tests.builders import NOW
+from tests.simulation.instant_solvers import InstantSolvers
 
 IDLE_W, DEMAND_W = 30.0, 250.0
 SETTLE_PER_S = 0.9  # share of the way to its new draw that a board goes in a second
@@ -59,6 +60,8 @@ class Board:
 class PretendedRun:
     spec: LaunchSpec
     left_s: float
+    stop_left_s: float = 0.0  # of work on its checkpoint, once it is told to stop
+    silent_s: float = math.inf  # until it reports its first step
     wanted: Wanted = Wanted.RUN
     phase: RunPhase = RunPhase.STARTING
     exit_code: int | None = None
@@ -66,7 +69,12 @@ class PretendedRun:
 
 @dataclass
 class World:
-    """Everything that the loop touches. `seconds_of_work` is by job id; a job without runs ten seconds."""
+    """Everything that the loop touches. `seconds_of_work` is by job id; a job without runs ten seconds.
+
+    Also by job id: `seconds_to_stop` from the wish to the exit (none: at once), `seconds_to_report` from the
+    launch to the first step that is reported (none: it reports nothing). Jobs in `savers` answer a stop with
+    a checkpoint.
+    """
 
     folder: Path
     config: Config
@@ -74,7 +82,11 @@ class World:
     clock: FakeClock = field(default_factory=lambda: FakeClock(NOW))
     price: float = 50.0
     seconds_of_work: dict[str, float] = field(default_factory=dict)
+    seconds_to_stop: dict[str, float] = field(default_factory=dict)
+    seconds_to_report: dict[str, float] = field(default_factory=dict)
+    savers: set[str] = field(default_factory=set)
     state: PublishedState | None = None
+    plan: PlanState | None = None
     launched: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -86,7 +98,7 @@ class World:
 
     def new_controller(self) -> Cycle:
         """As after a crash: nothing but the database, the engine and the GPUs is left."""
-        self._answer: Decision | None = None
+        self.placer = InstantSolvers()
         self.cycle = Cycle(
             Plant(
                 config=self.config,
@@ -97,7 +109,7 @@ class World:
                 caps=self,
                 engine=self,
                 signals=self,
-                placer=_Placer(),
+                placer=self.placer,
                 publisher=self,
                 store=self.store,
             )
@@ -122,6 +134,11 @@ class World:
 
     def job_state(self, job_id: str) -> JobState:
         return self.store.jobs.get(job_id).state
+
+    def view(self, job_id: str) -> JobView:
+        """The job as the last placement saw it."""
+        assert self.placer.asked is not None
+        return self.placer.asked.job(job_id)
 
     def turn(self, count: int = 1) -> None:
         for _ in range(count):
@@ -150,6 +167,10 @@ class World:
         if run.phase is RunPhase.EXITED:
             return
         run.phase = {Wanted.FREEZE: RunPhase.FROZEN}.get(run.wanted, RunPhase.RUNNING)
+        run.silent_s -= seconds
+        if run.wanted is Wanted.STOP and run.stop_left_s > seconds:
+            run.stop_left_s -= seconds
+            return
         if run.phase is RunPhase.RUNNING:
             caps_w = min(self.boards[uuid].cap_w for uuid in run.spec.gpu_uuids)
             curve = prior("A40", min_cap_w=100, max_cap_w=300, workload=None)
@@ -204,13 +225,36 @@ class World:
             assert self.boards[uuid].run_id is None, f"{uuid} given to two runs"
             self.boards[uuid].run_id = spec.run_id
         self.launched.append(spec.job_id)
-        self.runs[spec.run_id] = PretendedRun(spec, self.seconds_of_work.get(spec.job_id, 10.0))
+        self.runs[spec.run_id] = PretendedRun(
+            spec,
+            left_s=self.seconds_of_work.get(spec.job_id, 10.0),
+            stop_left_s=self.seconds_to_stop.get(spec.job_id, 0.0),
+            silent_s=self.seconds_to_report.get(spec.job_id, math.inf),
+        )
 
     def observe(self) -> Mapping[str, RunStatus]:
         return {
-            run_id: RunStatus(run_id=run_id, phase=run.phase, exit_code=run.exit_code)
+            run_id: RunStatus(
+                run_id=run_id,
+                phase=run.phase,
+                exit_code=run.exit_code,
+                progress=self._progress(run),
+                checkpoint_path="/checkpoints/1" if self._saved(run) else None,
+                checkpoint_at=NOW if self._saved(run) else None,
+                answered_request=int(self._saved(run)),
+                answer_s=1.0 if self._saved(run) else None,
+            )
             for run_id, run in self.runs.items()
         }
+
+    def _progress(self, run: PretendedRun) -> Progress | None:
+        """The one report of a run: that it took its first step."""
+        if run.silent_s > 0:
+            return None
+        return Progress(at=self.clock.now(), step=1, total_steps=None, samples=1.0, samples_per_s=None)
+
+    def _saved(self, run: PretendedRun) -> bool:
+        return run.exit_code == 85 and run.spec.job_id in self.savers
 
     def want(self, run_id: str, wanted: Wanted, *, checkpoint_now: bool = False) -> None:
         self.runs[run_id].wanted = wanted
@@ -229,19 +273,8 @@ class World:
     def publish(self, state: PublishedState) -> None:
         self.state = state
 
-
-class _Placer:
-    """Solves at once, as the worker would beside the loop."""
-
-    def __init__(self) -> None:
-        self._answer: Decision | None = None
-
-    def submit(self, kind: str, snapshot: Snapshot) -> None:
-        self._answer = place(snapshot, time_limit_s=0.5)
-
-    def poll(self) -> Decision | None:
-        answer, self._answer = self._answer, None
-        return answer
+    def publish_plan(self, state: PlanState) -> None:
+        self.plan = state
 
 
 def _info(index: int) -> GpuInfo:

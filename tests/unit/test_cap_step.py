@@ -181,7 +181,7 @@ def test_all_ranks_of_a_job_get_one_cap_and_every_domain_holds() -> None:
 
 def test_nothing_runs_nothing_to_do() -> None:
     decision = cap_step(snapshot(gpus(2), job("queued"), limit_w=10.0))
-    assert (decision.caps, decision.pauses, decision.preempts) == ((), (), ())
+    assert (tuple(decision.caps), decision.pauses, decision.preempts) == ((), (), ())
     assert decision.certificates[0].step == "cap"
 
 
@@ -189,5 +189,5 @@ def test_what_it_proposes_passes_verify_once_lowerings_are_confirmed() -> None:
     jobs = [running(job(n, flex="high"), i, cap_w=150.0) for i, n in enumerate("abc")]
     world = snapshot(gpus(3), *jobs, limit_w=600.0)
     kept, refused = verify(cap_step(world), world)
-    assert refused == ()
+    assert not refused
     assert sum(c.cap_w for c in kept.caps) == pytest.approx(600.0, abs=0.1)

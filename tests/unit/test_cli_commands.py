@@ -124,14 +124,51 @@ def test_why_says_the_sentence_and_the_proof(api: FakeApi, capsys: pytest.Captur
         "ahead": [OTHER_ID],
         "waits_for": [],
         "power": None,
+        "plan": None,
         "decision": None,
-        "certificates": [{"step": "place", "gap": 0.012, "fallback": "greedy"}],
+        "certificates": [{"step": "place", "gap": 0.012, "fallback": "greedy", "scope": None}],
     }
     api.on(f"GET /v1/jobs/{JOB_ID}/why", story)
     assert main(["why", JOB_ID]) == 0
     shown = capsys.readouterr().out
     assert story["sentence"] in shown
     assert "1.2 % of the best possible, by greedy" in shown
+    assert "planned start" not in shown
+    assert "stopping it now" not in shown
+
+
+def test_why_says_the_plan_the_cost_of_a_stop_and_what_a_proof_covers(
+    api: FakeApi, capsys: pytest.CaptureFixture[str]
+) -> None:
+    story: dict[str, Any] = {
+        "sentence": "It is paused: the price is 90.00/MWh, above its ceiling of 60.00/MWh.",
+        "state": "PAUSED",
+        "condition": "NOMINAL",
+        "since": "2026-01-31T12:00:00Z",
+        "reason": "waiting_for_price",
+        "ahead": [],
+        "waits_for": [],
+        "power": {
+            "cap_w": 200.0,
+            "draw_w": 150.0,
+            "throughput_share": 0.9,
+            "samples_per_s": None,
+            "used_share": 0.01,
+            "promised_share": 0.1,
+            "stop_lost_s": 90.4,
+            "stop_cost": 0.125,
+        },
+        "plan": {"start": "2026-01-31T14:30:00+00:00", "expected_cost": 0.25, "cost_now": 1.5},
+        "decision": None,
+        "certificates": [{"step": "place", "gap": 0.0, "fallback": None, "scope": "3 of 90 jobs"}],
+    }
+    api.on(f"GET /v1/jobs/{JOB_ID}/why", story)
+    assert main(["why", JOB_ID]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "stopping it now loses 90 s of work, 0.12" in shown
+    assert "planned start 2026-01-31 14:30 UTC" in shown
+    assert "energy cost as planned 0.2500, started now 1.5000" in shown
+    assert "place is within 0.0 % of the best possible (3 of 90 jobs)" in shown
 
 
 # --- the site ---------------------------------------------------------------------------------------------

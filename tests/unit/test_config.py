@@ -56,6 +56,9 @@ def test_every_mistake_is_named_at_once(tmp_path: Path) -> None:
         ("[priorities]\nstandard = nan", "priorities"),
         ('[server]\nhost = "0.0.0.0"', "server.host"),
         ('[[domains]]\nname = "a"\n[[domains]]\nname = "b"', "exactly one domain must have no parent"),
+        ("[control]\nramp_w_per_min = 0", "control.ramp_w_per_min"),
+        ("[control]\nplan_time_limit_s = 0", "control.plan_time_limit_s"),
+        ("[site]\ndemand_charge_per_kw = -1", "site.demand_charge_per_kw"),
         ("[control\n", "not valid TOML"),
     ],
 )

@@ -15,14 +15,20 @@ from pydantic_core import PydanticUndefined
 from api.auth import ACCESS
 from api.cli import app
 from api.routes.job_story import BillView
+from api.routes.status import PlanView
 from scheduler.config import Config, DomainConfig, FeedConfig, Signal, load_config
+from scheduler.layout import Layout
 from scheduler.lifecycle import TRANSITIONS
 from scheduler.model import Condition, JobSpec, JobState, WaitReason
+from scheduler.plan_state import PlannedJobState, PlanSlotState
 from telemetry.metric_table import METRICS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DOCS = REPOSITORY / "docs"
 PAGES = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
+CODE_PATH = re.compile(
+    r"`((?:api|power|scheduler|telemetry|migrations|benchmarks|examples|deploy|tests)/[\w./*-]*)"
+)
 TEST_NAME = re.compile(r"`(tests/[a-z_/]+\.py)(?:::(test_\w+))?`")
 
 
@@ -154,3 +160,45 @@ def test_tests_that_are_named_exist(file: Path) -> None:
         source = REPOSITORY / path
         assert source.is_file(), path
         assert not name or re.search(rf"def {name}\(", source.read_text()), f"{path}::{name}"
+
+
+@pytest.mark.parametrize("file", PAGES, ids=lambda file: str(file.relative_to(REPOSITORY)))
+def test_files_that_are_named_exist(file: Path) -> None:
+    """Not those that are still to be written (NAME), or in the wheel alone (`_migrations`)."""
+    named = [path for path in CODE_PATH.findall(file.read_text()) if not re.search(r"NAME|/_", path)]
+    assert [path for path in named if not any(REPOSITORY.glob(path.rstrip("/")))] == []
+
+
+def test_every_decision_is_in_the_index() -> None:
+    index = page("adr/README.md")
+    decisions = [file.name for file in sorted((DOCS / "adr").glob("[0-9]*.md"))]
+    assert [name for name in decisions if f"]({name})" not in index] == []
+
+
+def test_every_file_below_the_data_folder_is_listed() -> None:
+    files_section = page("architecture.md").partition("## Files\n")[2].partition("\n## ")[0]
+    layout, table = Layout(Path("DATA")), " ".join(rows(files_section))
+    files = [getattr(layout, name) for name, kind in vars(Layout).items() if isinstance(kind, property)]
+    names = [
+        path.relative_to("DATA").as_posix() for path in files if path.suffix in {".json", ".map", ".sock"}
+    ]
+    assert names
+    assert [name for name in names if f"`{name}`" not in table] == []
+
+
+def test_where_the_solver_lives_is_told_as_it_is() -> None:
+    importing = {
+        file.relative_to(REPOSITORY).as_posix()
+        for file in (REPOSITORY / "scheduler").rglob("*.py")
+        if re.search(r"^\s*(?:from|import) ortools", file.read_text(), re.MULTILINE)
+    }
+    layers = page("architecture.md").partition("## Layers\n")[2].partition("\n## ")[0]
+    told = layers.partition("OR-Tools in")[2].partition("FastAPI")[0]
+    assert set(re.findall(r"`([\w/]+\.py)`", told)) == importing
+
+
+@pytest.mark.parametrize("part", [PlanView, PlanSlotState, PlannedJobState])
+def test_every_field_of_a_plan_is_explained(part: Any) -> None:
+    section = page("operator.md").partition("### The plan\n")[2].partition("\n#")[0]
+    told = {*re.findall(r"`(\w+)`", section), "at", "job_id", "end"}
+    assert set(part.__annotations__) <= told

@@ -35,4 +35,4 @@ def test_a_new_database_gets_a_new_first_token(tmp_path: Path) -> None:
 
 
 def test_a_state_that_cannot_be_written_does_not_end_the_loop(tmp_path: Path) -> None:
-    FilePublisher(tmp_path / "no such folder" / "state.json").publish(state_of())
+    FilePublisher(Layout(tmp_path / "no such folder")).publish(state_of())

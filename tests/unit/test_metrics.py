@@ -61,6 +61,8 @@ JOB: JobPowerState = {
     "total_steps": 9,
     "promised_share": 0.1,
     "used_share": 0.061,
+    "stop_lost_s": 60.0,
+    "stop_cost": 0.05,
     "frozen": False,
     "condition": "CAPPED_PRICE",
     "cause": "rule spike",
@@ -72,6 +74,7 @@ CERTIFICATE: CertificateState = {
     "gap": 0.1,
     "solve_s": 0.2,
     "fallback": "greedy",
+    "scope": None,
     "at": "2026-01-15T12:00:00+00:00",
 }
 STATE: PublishedState = {
@@ -94,6 +97,8 @@ STATE: PublishedState = {
     "gpus": [GPU],
     "jobs": [JOB],
     "certificates": [CERTIFICATE],
+    "plan_age_s": 42.0,
+    "plan_jobs": 3,
     "capd": {"alive": True, "epoch": 3, "lease_age_s": 0.5, "drifts": 2},
     "counters": {"wattmill_launches_total": 5},
 }
@@ -124,6 +129,8 @@ def test_a_full_state_comes_out_under_its_names() -> None:
         ("wattmill_job_condition", (("condition", "CAPPED_PRICE"), ("job", "job_1"))): 1,
         ("wattmill_job_slowdown_used_ratio", (("job", "job_1"),)): 0.061,
         ("wattmill_decision_fallback", (("fallback", "greedy"), ("step", "place"))): 1,
+        ("wattmill_plan_age_seconds", ()): 42,
+        ("wattmill_plan_jobs", ()): 3,
         ("wattmill_capd_alive", ()): 1,
         ("wattmill_cap_drifts_total", ()): 2,
         ("wattmill_cycles_total", ()): 42,

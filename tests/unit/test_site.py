@@ -56,3 +56,8 @@ def test_the_leaf_without_indices_takes_the_rest() -> None:
 def test_a_tree_that_cannot_be_is_refused(drawing: str, mistake: str) -> None:
     with pytest.raises(InvalidTree, match=mistake):
         build_tree(domains(drawing), boards(2))
+
+
+def test_overhead_reaches_the_tree() -> None:
+    site = [DomainConfig(name="site", pue=1.25), DomainConfig(name="node", parent="site")]
+    assert build_tree(site, boards(1)).domains["site"].pue == 1.25

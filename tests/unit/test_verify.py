@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from scheduler.decision import Decision, JobCap, Pause, Preempt, Resume, Start
+from power.budget import Domain, PowerTree
+from scheduler.decision import Decision, JobCap, Pause, Preempt, Resume, Start, Wait
 from scheduler.model import Condition, WaitReason
 from scheduler.snapshot import Snapshot
 from scheduler.verify import verify
@@ -110,7 +111,7 @@ def test_a_lowering_passes_in_a_domain_over_its_limit_and_a_raise_does_not() -> 
 def test_a_raise_back_to_a_cap_that_has_not_settled_is_refused_over_the_limit() -> None:
     """Confirmed at 200 W but still counted at 300 W: a raise would undo the cut."""
     world = snapshot(gpus(1), running(job("a", flex="high"), cap_w=200.0), limit_w=250.0)
-    world = replace(world, gpus=tuple(replace(gpu, accounted_w=300.0) for gpu in world.gpus))
+    world = world.but(gpus=tuple(replace(gpu, accounted_w=300.0) for gpu in world.gpus))
     assert reasons(world, caps=(cap("a", 280.0),)) == ["site has 0 W confirmed free, 50 W too few for it"]
 
 
@@ -157,3 +158,76 @@ def test_the_same_action_twice_is_done_once() -> None:
     kept, refused = verify(Decision(starts=(start("a", 0), start("a", 1))), world)
     assert len(kept.starts) == 1
     assert refused[0].reason == "the decision asks twice for a start of this job"
+
+
+KEPT = snapshot(gpus(2, reserved_for="a"), view(job("a"), eligible=False), job("b"))
+
+
+def test_a_gpu_that_is_kept_goes_to_nobody_else() -> None:
+    assert reasons(KEPT, starts=(start("b", 0),)) == ["GPU gpu-0 is kept for job a"]
+
+
+def test_who_has_its_gpus_kept_may_start_on_them_alone() -> None:
+    assert reasons(KEPT, starts=(start("a", 1),)) == []
+    free = KEPT.but(gpus=[replace(gpu, reserved_for=None) for gpu in KEPT.gpus])
+    assert reasons(free, starts=(start("a", 1),)) == ["it is held back"]
+
+
+def test_a_limit_is_the_meters_and_overhead_comes_off_it() -> None:
+    world = snapshot(gpus(1), job("a"), limit_w=390.0, base_load_w=10.0)
+    metered = replace(world, tree=PowerTree({n: _with_pue(d, 1.3) for n, d in world.tree.domains.items()}))
+    assert reasons(world, starts=(start("a", 0),)) == []
+    assert reasons(metered, starts=(start("a", 0),)) == ["site has 245 W confirmed free, 10 W too few for it"]
+
+
+def _with_pue(domain: Domain, pue: float) -> Domain:
+    return domain if domain.parent is not None else replace(domain, pue=pue)
+
+
+def test_raises_are_cut_deepest_domain_first_and_what_that_frees_goes_to_others() -> None:
+    """node-0 has watts for one raise of two, the site for two of three: the third GPU is on node-1."""
+    jobs = [running(job(f"job_{i}", flex="high", minutes_ago=9 - i), i, cap_w=200.0) for i in range(3)]
+    world = snapshot(gpus(4), *jobs, nodes=2, limits_w={"node-0": 500.0, "site": 3 * 200.0 + 45.0 + 200.0})
+    kept, refused = verify(Decision(caps=tuple(cap(f"job_{i}", 300.0) for i in range(3))), world)
+    assert [part.job_id for part in kept.caps] == ["job_0", "job_2"]
+    assert [r.reason for r in refused] == ["node-0 has 0 W confirmed free, 100 W too few for it"]
+    assert refused.per_action() == {"cap": 1}
+
+
+def test_long_tables_of_waits_are_passed_on_as_they_are() -> None:
+    waits = (Wait(job_id="a", reason=WaitReason.GPUS, detail="d"),)
+    assert verify(Decision(waits=waits), EMPTY)[0].waits is waits
+
+
+def test_a_gpu_that_is_being_left_is_named_with_who_leaves_it() -> None:
+    world = snapshot(gpus(1), running(job("old", priority="low")), job("a"))
+    decision = Decision(starts=(start("a", 0),), preempts=(Preempt(job_id="old", cause="c"),))
+    kept, _ = verify(decision, world)
+    assert [w.detail for w in kept.waits] == ["GPU gpu-0 comes free when job old has stopped"]
+    assert [p.job_id for p in kept.preempts] == ["old"]
+
+
+def test_where_watts_are_short_the_most_important_starts_keep_their_place() -> None:
+    names = ("old", "new", "low")
+    waiting = (
+        job("low", priority="low", minutes_ago=90),
+        job("new", minutes_ago=1),
+        job("old", minutes_ago=60),
+    )
+    world = snapshot(gpus(4), *waiting, limit_w=4 * 45.0 + 2 * 255.0)
+    asked = Decision(
+        starts=tuple(Start(job_id=n, gpu_uuids=(f"gpu-{i}",), cap_w=300.0) for i, n in enumerate(names))
+    )
+    kept, refused = verify(asked, world)
+    assert [start.job_id for start in kept.starts] == ["old", "new"]
+    assert [(r.job_id, r.waits_for) for r in refused] == [("low", WaitReason.POWER)]
+    assert "site has 0 W confirmed free, 255 W too few" in refused[0].reason
+
+
+def test_a_gang_on_several_nodes_must_be_spread_evenly() -> None:
+    world = snapshot(gpus(8), job("even", gpus=4, nodes=2), job("uneven", gpus=4, nodes=2), nodes=2)
+    even = Start(job_id="even", gpu_uuids=("gpu-0", "gpu-1", "gpu-4", "gpu-5"), cap_w=300.0)
+    uneven = Start(job_id="uneven", gpu_uuids=("gpu-2", "gpu-3", "gpu-6"), cap_w=300.0)
+    crooked = Start(job_id="uneven", gpu_uuids=("gpu-2", "gpu-3", "gpu-6", "gpu-0"), cap_w=300.0)
+    assert [s.job_id for s in verify(Decision(starts=(even, uneven)), world)[0].starts] == ["even"]
+    assert verify(Decision(starts=(crooked,)), world)[0].starts == ()
