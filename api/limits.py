@@ -17,21 +17,23 @@ class Floor:
     """What a domain draws in the worst case, in watts.
 
     `base_w` the base loads under it; `idle_w` its GPUs with no load; `loaded_w` its GPUs as they are now with
-    every cap at the board's minimum. `gpus` counts them.
+    every cap at the board's minimum. `gpus` counts them. The totals are what the domain's meter shows, which
+    is `pue` times as much.
     """
 
     base_w: float
     idle_w: float
     loaded_w: float
     gpus: int
+    pue: float = 1.0
 
     @property
     def empty_total_w(self) -> float:
-        return self.base_w + self.idle_w
+        return (self.base_w + self.idle_w) * self.pue
 
     @property
     def loaded_total_w(self) -> float:
-        return self.base_w + self.loaded_w
+        return (self.base_w + self.loaded_w) * self.pue
 
 
 def floor_of(domain: str, tree: PowerTree, state: PublishedState | None, idle_margin_w: float) -> Floor:
@@ -44,6 +46,7 @@ def floor_of(domain: str, tree: PowerTree, state: PublishedState | None, idle_ma
         idle_w=sum(idle.values()),
         loaded_w=sum(_least_w(gpu, idle[gpu["uuid"]]) for gpu in gpus),
         gpus=len(under),
+        pue=tree.domains[domain].pue,
     )
 
 
@@ -74,7 +77,8 @@ def stopped_by(
 
     The least valuable class goes first, and in a class the job submitted last.
     """
-    floor_w = floor_of(domain, tree, state, idle_margin_w).loaded_total_w
+    floor = floor_of(domain, tree, state, idle_margin_w)
+    floor_w = floor.loaded_total_w
     under = set(tree.gpus_under(domain))
     gpus = [gpu for gpu in _gpus(state) if gpu["uuid"] in under]
     freed: dict[str, float] = {}
@@ -89,7 +93,7 @@ def stopped_by(
     for job in running:
         if floor_w <= limit_w:
             break
-        floor_w -= freed[job.id]
+        floor_w -= freed[job.id] * floor.pue
         stopped.append(job.id)
     return stopped
 
@@ -137,10 +141,11 @@ def _most_that_fit(
     for gpu in sorted(matching, key=lambda g: g["min_cap_w"] - idle[g["uuid"]]):
         step_w = max(0.0, gpu["min_cap_w"] - idle[gpu["uuid"]])
         path = tree.path(gpu["uuid"])
-        if all(used[name] + step_w <= tree.domains[name].limit_w for name in path):
+        metered_w = {name: step_w * tree.domains[name].pue for name in path}
+        if all(used[name] + more_w <= tree.domains[name].limit_w for name, more_w in metered_w.items()):
             fits += 1
-            for name in path:
-                used[name] += step_w
+            for name, more_w in metered_w.items():
+                used[name] += more_w
     return fits
 
 

@@ -2,7 +2,7 @@
 
     supervisor ─┬─ capd        the only writer of GPU limits
                 ├─ gpu-sim     only where the GPUs are simulated
-                ├─ controller  the loop, its solver worker below it
+                ├─ controller  the loop, its two solver workers below it
                 └─ server      REST and console
 
 Jobs hang on none of these: each has its own shim. Killing everything here leaves them running; the next

@@ -18,6 +18,7 @@ from scheduler.config import Config
 from scheduler.daemon import open_clock
 from scheduler.engines.local import LocalEngine
 from scheduler.layout import Layout
+from scheduler.plan_state import read_plan
 from scheduler.published import PublishedState, read_published
 from scheduler.quoting import Quoter
 from scheduler.site import build_tree
@@ -48,6 +49,7 @@ def build_services(config: Config) -> Services:
         clock=clock,
         wake=Waker(layout.wake_socket).wake,
         read_state=read_state,
+        read_plan=lambda: read_plan(layout.plan_file),
         read_log=engine.read_log,
         tree=tree,
         quote=Quoter(config=config, store=store, tree=tree, infos=infos, clock=clock, read_state=read_state),

@@ -11,6 +11,7 @@ from power.budget import PowerTree
 from power.clock import Clock
 from scheduler.config import Config
 from scheduler.model import JobSpec
+from scheduler.plan_state import PlanState
 from scheduler.published import PublishedState
 from scheduler.store import Store
 
@@ -23,8 +24,9 @@ class Services:
     """The API's only ways to the rest of the daemon.
 
     `wake` taps the controller after a write. `read_state` gives the controller's last published state, None
-    before its first cycle. `read_log(run_id, offset, limit)` gives at most `limit` bytes of a run's log from
-    `offset` on, and the offset to go on from; EngineError where there is no such log.
+    before its first cycle; `read_plan` its newest plan, None before its first. `read_log(run_id, offset,
+    limit)` gives at most `limit` bytes of a run's log from `offset` on, and the offset to go on from;
+    EngineError where there is no such log.
     """
 
     store: Store
@@ -32,6 +34,7 @@ class Services:
     clock: Clock
     wake: Callable[[], None]
     read_state: Callable[[], PublishedState | None]
+    read_plan: Callable[[], PlanState | None]
     read_log: Callable[[str, int, int], tuple[bytes, int]]
     tree: PowerTree
     quote: Quote | None = None

@@ -172,21 +172,21 @@ METRICS: tuple[MetricSpec, ...] = (
     MetricSpec(
         "wattmill_decision_value",
         "gauge",
-        "Value of the last answer, money per hour",
+        "Value of the last answer, money per hour; plan: money",
         ("step",),
         source="certificates.value",
     ),
     MetricSpec(
         "wattmill_decision_bound",
         "gauge",
-        "What no answer can beat, money per hour",
+        "What no answer can beat, in the same unit",
         ("step",),
         source="certificates.bound",
     ),
     MetricSpec(
         "wattmill_decision_gap_ratio",
         "gauge",
-        "Distance of the value from its bound",
+        "Share of the possible gain that the answer leaves",
         ("step",),
         source="certificates.gap",
     ),
@@ -202,6 +202,15 @@ METRICS: tuple[MetricSpec, ...] = (
         "gauge",
         "1 if a simpler method gave the last answer",
         ("step", "fallback"),
+    ),
+    MetricSpec(
+        "wattmill_plan_age_seconds",
+        "gauge",
+        "Grid seconds since the newest plan was made",
+        source=".plan_age_s",
+    ),
+    MetricSpec(
+        "wattmill_plan_jobs", "gauge", "Jobs to which the newest plan gives a time", source=".plan_jobs"
     ),
     MetricSpec("wattmill_capd_alive", "gauge", "1 if the enforcer answers", source="capd.alive"),
     MetricSpec(

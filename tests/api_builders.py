@@ -20,6 +20,7 @@ from scheduler.engines.engine import EngineError
 from scheduler.ids import new_id
 from scheduler.lifecycle import move
 from scheduler.model import Job, JobState, Run
+from scheduler.plan_state import PlanState
 from scheduler.published import GpuState, PublishedState
 from scheduler.store import Store, open_store
 
@@ -69,6 +70,7 @@ class Site:
     store: Store
     clock: FakeClock
     state: PublishedState | None
+    plan: PlanState | None = None
     logs: dict[str, bytes] = field(default_factory=dict)
     wakes: int = 0
     app: FastAPI = field(default_factory=FastAPI)
@@ -134,7 +136,7 @@ def make_site(folder: Path, *, published: bool = True, **options: Any) -> Site:
     site = Site(store=store, clock=FakeClock(NOW), state=state_of() if published else None)
     config = Config.model_validate(options)
     domains = [
-        Domain(name="site", limit_w=options.get("limit_w", 1e6)),
+        Domain(name="site", limit_w=options.get("limit_w", 1e6), pue=options.get("pue", 1.0)),
         Domain(name="node", parent="site", base_load_w=BASE_W, gpu_uuids=UUIDS),
     ]
     site.app = create_app(
@@ -144,6 +146,7 @@ def make_site(folder: Path, *, published: bool = True, **options: Any) -> Site:
             clock=site.clock,
             wake=site.wake,
             read_state=lambda: site.state,
+            read_plan=lambda: site.plan,
             read_log=site.read_log,
             tree=PowerTree.of(domains),
             quote=lambda spec: [{"flex": "none", "gpus": spec.gpus}],
@@ -175,8 +178,48 @@ def state_of(*, age_s: float = 0.0) -> PublishedState:
         "gpus": [gpu_of(n) for n in range(8)],
         "jobs": [],
         "certificates": [],
+        "plan_age_s": None,
+        "plan_jobs": None,
         "capd": {"alive": True},
         "counters": {},
+    }
+
+
+def plan_of(job_id: str) -> PlanState:
+    """One slot, and a job two hours from NOW."""
+    start, end = ((NOW + timedelta(hours=hour)).isoformat() for hour in (2, 3))
+    return {
+        "made_at": NOW.isoformat(),
+        "certificate": {
+            "step": "plan",
+            "value": 9.0,
+            "bound": None,
+            "gap": 1.0,
+            "solve_s": 0.1,
+            "fallback": "last plan: solver killed at its time limit",
+            "scope": None,
+            "at": NOW.isoformat(),
+        },
+        "slots": [
+            {
+                "start": start,
+                "end": end,
+                "price_per_mwh": 10.0,
+                "price_high_per_mwh": None,
+                "gpu_h": 0.5,
+                "watt_h": {"site": 0.001},
+            }
+        ],
+        "jobs": [
+            {
+                "job_id": job_id,
+                "start": start,
+                "windows": [{"start": start, "end": end, "share": 1.0}],
+                "cap_w": 200.0,
+                "expected_cost": 0.25,
+                "cost_now": 1.5,
+            }
+        ],
     }
 
 

@@ -248,12 +248,25 @@ def render_why(story: dict[str, Any]) -> RenderableType:
             ("speed by its cap", f"{share(power['throughput_share'])} of uncapped"),
             ("samples/s", figure(power["samples_per_s"], digits=1)),
             ("slowdown used", used),
+            ("stopping it now loses", f"{power['stop_lost_s']:.0f} s of work, {power['stop_cost']:.2f}"),
         ]
+    pairs += _plan_pairs(story["plan"])
     decision = story["decision"]
     if decision:
         pairs.append(("decided", f"{moment(decision['at'])} UTC, cycle {decision['cycle']}"))
         pairs += [("", note) for note in decision["notes"]]
     for proof in story["certificates"]:
         by = f", by {proof['fallback']}" if proof["fallback"] else ""
-        pairs.append((f"{proof['step']} is within", f"{share(proof['gap'])} of the best possible{by}"))
+        part = f" ({proof['scope']})" if proof["scope"] else ""
+        pairs.append((f"{proof['step']} is within", f"{share(proof['gap'])} of the best possible{part}{by}"))
     return Group(Text(story["sentence"], style="bold"), details(pairs))
+
+
+def _plan_pairs(planned: dict[str, Any] | None) -> list[tuple[str, Any]]:
+    if planned is None:
+        return []
+    start = f"{moment(planned['start'])} UTC" if planned["start"] else None
+    return [
+        ("planned start", start),
+        ("energy cost as planned", f"{planned['expected_cost']:.4f}, started now {planned['cost_now']:.4f}"),
+    ]

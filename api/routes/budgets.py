@@ -202,11 +202,13 @@ def _check_limit(services: Services, domain: str, limit_w: float) -> list[str]:
     floor = floor_of(domain, services.tree, state, gpus.idle_margin_w)
     needed_w = floor.empty_total_w + headroom_w
     if limit_w < needed_w:
+        overhead = f", times {floor.pue:g} overhead" if floor.pue > 1 else ""
         kept = f" and {headroom_w:.0f} W headroom" if headroom_w else ""
         raise Problem(
             422,
             f"{limit_w:g} W is less than {domain} draws with no job at all: {needed_w:.0f} W"
-            f" ({floor.base_w:.0f} W base load, {floor.idle_w:.0f} W for {floor.gpus} idle GPUs{kept})",
+            f" ({floor.base_w:.0f} W base load, {floor.idle_w:.0f} W for {floor.gpus} idle GPUs"
+            f"{overhead}{kept})",
             field="limit_w",
         )
     return stopped_by(

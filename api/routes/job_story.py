@@ -17,6 +17,7 @@ from api.sse import event_data
 from power.curve import prior
 from scheduler.bill import EnergyRow, Unthrottled, estimate_unthrottled, make_bill
 from scheduler.model import Intent, Job, JobState, Run
+from scheduler.plan_state import PlannedJobState, PlanState
 from scheduler.published import CertificateState, JobPowerState, PublishedState
 from scheduler.store import StoredDecision
 
@@ -124,6 +125,9 @@ class WhyView(View):
     ahead: list[str] = Field(description="ids of up to ten jobs before it")
     waits_for: list[str] = Field(description="ids of jobs it depends on that have not succeeded")
     power: JobPowerState | None = Field(description="its cap, draw and speed now")
+    plan: PlannedJobState | None = Field(
+        description="when the newest plan lets it run, what that costs, and what it would cost now"
+    )
     decision: DecisionExcerpt | None
     certificates: list[CertificateState] = Field(
         description="how good the newest decisions are, with bound and gap"
@@ -193,6 +197,7 @@ def why(job_id: JobId, services: ServicesDep) -> WhyView:
         ahead=[] if place is None else [queued.id for queued in queue[max(0, place - 10) : place]],
         waits_for=waits_for,
         power=next((row for row in (state or {"jobs": []})["jobs"] if row["job_id"] == job_id), None),
+        plan=_planned(job, services.read_plan()),
         decision=_newest_about(job_id, decisions),
         certificates=[] if state is None else state["certificates"],
     )
@@ -222,6 +227,13 @@ def _sentence(job: Job, place: int | None, length: int) -> str:
     why = job.condition_cause if job.state is JobState.RUNNING else job.wait_detail
     doing = f"It is {job.state.value.lower()}"
     return f"{doing}: {why.rstrip('.')}." if why else f"{doing}."
+
+
+def _planned(job: Job, plan: PlanState | None) -> PlannedJobState | None:
+    """Its part of the plan, as long as it can still run."""
+    if plan is None or job.state.terminal:
+        return None
+    return next((row for row in plan["jobs"] if row["job_id"] == job.id), None)
 
 
 def _newest_about(job_id: str, decisions: list[StoredDecision]) -> DecisionExcerpt | None:

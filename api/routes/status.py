@@ -15,6 +15,7 @@ from api.dependencies import ServicesDep, current_state, operation_id
 from api.errors import Problem, problems
 from api.fields import Instant, View
 from api.services import Services
+from scheduler.plan_state import PlannedJobState, PlanSlotState
 from scheduler.published import CertificateState, PublishedState
 from scheduler.store import StoreError
 from telemetry.metrics import CONTENT_TYPE, render
@@ -68,13 +69,21 @@ class StatusView(View):
 
 
 class PlanView(View):
-    """The plan's newest result, with its bound and gap; null until the first plan."""
+    """The newest plan, with its bound and gap; null and empty until the first one."""
 
     at: Instant
+    made_at: Instant | None = Field(description="grid time at which the plan was made")
     certificate: CertificateState | None
     degraded: list[str]
     active_rules: list[str]
-    waiting: list[dict[str, Any]] = Field(description="jobs that the plan keeps for later, and why")
+    waiting: list[dict[str, Any]] = Field(description="jobs that do not run now, and why")
+    slots: list[PlanSlotState] = Field(
+        description="prices per MWh, expected and high, and what one more GPU-hour and one more watt for an"
+        " hour would be worth"
+    )
+    jobs: list[PlannedJobState] = Field(
+        description="when each job that can wait should run, at which cap per GPU, and what that costs"
+    )
 
 
 class Health(View):
@@ -130,11 +139,11 @@ def status(services: ServicesDep) -> StatusView:
 
 @router.get("/v1/plan", summary="The current plan and its bound", responses=problems(503))
 def plan(services: ServicesDep) -> PlanView:
-    state = current_state(services)
-    planned = [c for c in state["certificates"] if c["step"] == "plan"]
+    state, made = current_state(services), services.read_plan()
     return PlanView(
         at=state["at"],
-        certificate=planned[-1] if planned else None,
+        made_at=None if made is None else made["made_at"],
+        certificate=None if made is None else made["certificate"],
         degraded=state["degraded"],
         active_rules=state["active_rules"],
         waiting=[
@@ -142,6 +151,8 @@ def plan(services: ServicesDep) -> PlanView:
             for job in services.store.jobs.active()
             if job.wait_reason is not None
         ],
+        slots=[] if made is None else made["slots"],
+        jobs=[] if made is None else made["jobs"],
     )
 
 

@@ -59,6 +59,13 @@ class TestBudgets:
         assert answer.status_code == 422
         assert "100 W headroom" in answer.json()["detail"]
 
+    def test_overhead_is_named_where_the_meter_counts_it(self, tmp_path: Path) -> None:
+        site = make_site(tmp_path, pue=1.25)
+        answer = site.client().post("/v1/power/budgets", json={**SITE, "limit_w": SITE_IDLE_W})
+        assert answer.status_code == 422
+        assert f"{SITE_IDLE_W * 1.25:.0f} W (" in answer.json()["detail"]
+        assert "idle GPUs, times 1.25 overhead)" in answer.json()["detail"]
+
     def test_idle_counts_for_loaded_gpus_too(self, site: Site) -> None:
         site.run_job(submit(site.client(), gpus=8)["id"])
         answer = site.client().post("/v1/power/budgets", json={**SITE, "limit_w": 300})

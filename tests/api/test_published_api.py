@@ -13,7 +13,7 @@ from jsonschema import Draft202012Validator
 
 from api.auth import ACCESS
 from scheduler.bill import EnergyRow
-from tests.api_builders import NOW, Site, make_site, state_of, submit
+from tests.api_builders import NOW, Site, make_site, plan_of, state_of, submit
 
 
 class TestOpenApi:
@@ -72,6 +72,7 @@ class TestOpenApi:
         site.run_job(job_id)
         client.post("/v1/power/budgets", json={"domain": "site", "limit_w": 2000})
         site.store.energy.upsert(_rows(job_id))
+        site.plan = plan_of(job_id)
         skipped = ("/v1/events", "/metrics", "/v1/policies/{name}", "/v1/jobs/{job_id}/logs")
         for path, item in document["paths"].items():
             if "get" not in item or path in skipped:
@@ -102,7 +103,34 @@ class TestStatus:
         assert body["gpus"] == {"total": 8, "busy": 1, "healthy": 8, "cordoned": 0}
         assert body["price"] == {"value": 80, "unit": "EUR/MWh", "source": "csv", "age_s": 60}
         assert client.get("/v1/power/state").json()["cycle"] == 7
-        assert client.get("/v1/plan").json()["certificate"] is None
+
+    def test_the_plan_before_the_first_one(self, site: Site) -> None:
+        body = site.client("viewer").get("/v1/plan").json()
+        assert (body["made_at"], body["certificate"], body["slots"], body["jobs"]) == (None, None, [], [])
+
+    def test_the_plan(self, site: Site) -> None:
+        job_id = submit(site.client())["id"]
+        site.plan = plan_of(job_id)
+        body = site.client("viewer").get("/v1/plan").json()
+        assert body["made_at"] == NOW.isoformat().replace("+00:00", "Z")
+        assert {name: body[name] for name in ("certificate", "slots", "jobs")} == {
+            name: site.plan[name] for name in ("certificate", "slots", "jobs")
+        }
+
+    def test_why_shows_a_jobs_part_of_the_plan_until_it_ended(self, site: Site) -> None:
+        client = site.client()
+        planned, other = submit(client)["id"], submit(client)["id"]
+        site.plan = plan_of(planned)
+        assert client.get(f"/v1/jobs/{other}/why").json()["plan"] is None
+        part = client.get(f"/v1/jobs/{planned}/why").json()["plan"]
+        assert (part["start"], part["expected_cost"], part["cost_now"]) == (
+            (NOW + timedelta(hours=2)).isoformat(),
+            0.25,
+            1.5,
+        )
+        site.run_job(planned)
+        site.end_job(planned)
+        assert client.get(f"/v1/jobs/{planned}/why").json()["plan"] is None
 
     def test_a_controller_that_fell_silent(self, site: Site) -> None:
         site.state = state_of(age_s=60)
@@ -118,6 +146,7 @@ class TestStatus:
         client = site.client()
         assert client.get("/v1/status").status_code == 200
         assert client.get("/v1/power/state").status_code == 503
+        assert client.get("/v1/plan").status_code == 503
         assert client.get("/metrics").status_code == 200
         assert site.client(None).get("/readyz").status_code == 503
 

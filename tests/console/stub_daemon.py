@@ -216,6 +216,8 @@ def power(
         "total_steps": 1000,
         "promised_share": promised,
         "used_share": used,
+        "stop_lost_s": 60.0,
+        "stop_cost": 0.05,
         "frozen": frozen,
         "condition": condition,
         "cause": cause,
