@@ -23,7 +23,7 @@ install: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) $(TORCH)
-	$(PIP) -e '.[dev,postgres,examples]'
+	$(PIP) -e '.[dev,postgres,examples,results]'
 	touch $@
 
 demo: install
