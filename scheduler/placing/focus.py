@@ -20,9 +20,9 @@ LARGE: Final = 2048  # GPUs; below it the whole is solved as fast
 FEW_JOBS: Final = 32  # that came to wait
 FEW_GPUS: Final = 128  # that came free
 IN_A_ROW: Final = 8  # placements that look at a part, then one that looks at everything
-ASKED_AGAIN: Final = 256  # waiting jobs that are asked again when GPUs came free
+ASKED_AGAIN: Final = 128  # waiting jobs that are asked again when GPUs came free
 LIMIT_S: Final = 0.02  # for finding prices: the answer is needed now, and the whole is solved again soon
-MAKE_ROOM: Final = 256  # running jobs that could be stopped, and as many whose caps could be lowered
+MAKE_ROOM: Final = 128  # running jobs that could be stopped, and as many whose caps could be lowered
 
 
 @dataclass(frozen=True, kw_only=True)
