@@ -143,13 +143,6 @@ class PowerTree:
                 limits[budget.domain] = min(limits[budget.domain], budget.limit_w)
         return limits
 
-    def gpu_watts_available(self, limits: Mapping[str, float]) -> dict[str, float]:
-        """Watts left for GPUs in each domain after overhead and all base loads under it (may be negative)."""
-        return {
-            name: limit / self.domains[name].pue - self.base_load_under_w(name)
-            for name, limit in limits.items()
-        }
-
     def usage_w(self, accounted_w: Mapping[str, float]) -> dict[str, float]:
         """Accounted watts at each domain's meter: base loads, GPUs, overhead (a GPU missing is an error)."""
         index = self.index

@@ -1,4 +1,4 @@
-"""Split the watts of every power domain over what runs: water-filling down the tree. Pure.
+"""Split the watts of every power domain over what runs: water levels from the deepest domain up. Pure.
 
 A loaded GPU counts at its cap, so a job on n GPUs takes n times its cap, from each domain above them.
 Everybody gets the economic cap where that fits. Where a domain is scarce, its watts get a price, and each job

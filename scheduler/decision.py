@@ -67,7 +67,8 @@ class Wait:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Certificate:
-    """How good an answer is: `value` reached, `bound` that no answer can beat, both in money per hour.
+    """How good an answer is: `value` reached, `bound` that no answer can beat, both in money per hour
+    (of a plan: money over its horizon).
 
     `unchanged` is the value of keeping everything as it is; `gap` is the share of the possible gain over it
     that the answer leaves: (bound - value) / (bound - unchanged), 0 where nothing is left to gain.

@@ -6,7 +6,7 @@ Columns, not objects: the tables hold a hundred thousand GPUs and give a single 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
@@ -116,8 +116,3 @@ class Snapshot:
         wanted = self.jobs.ints("run_gpus")
         whole: Bools = (wanted > 0) & (found == wanted)
         return whole
-
-    def gpus_of(self, view: JobView) -> Sequence[GpuView]:
-        """The GPUs of the job's run, those in the picture alone."""
-        row = self.jobs.row_of.get(view.job.id)
-        return () if row is None else tuple(self.gpus[int(r)] for r in self.gpu_rows(row))

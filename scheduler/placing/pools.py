@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
@@ -27,22 +26,6 @@ class PoolMap:
     coming: Bools  # per GPU: held by a run that is being stopped, and kept for nobody
     stopping: Bools  # per GPU: held by a run that is being stopped
     idle_counts_w: Floats  # per GPU: what it counts at without a run, while a placement is sought
-
-    @cached_property
-    def free_rows(self) -> tuple[Ints, Ints]:
-        """GPU rows that are free, sorted by pool; and where each pool's begin (pools + 1)."""
-        return self._by_pool(self.free)
-
-    @cached_property
-    def coming_rows(self) -> tuple[Ints, Ints]:
-        """The same for those that are coming free."""
-        return self._by_pool(self.coming)
-
-    def _by_pool(self, mask: Bools) -> tuple[Ints, Ints]:
-        rows = np.nonzero(mask)[0]
-        rows = rows[np.argsort(self.of_gpu[rows], kind="stable")]
-        counts = np.bincount(self.of_gpu[rows], minlength=len(self.pools))
-        return rows, np.concatenate([[0], np.cumsum(counts)])
 
 
 def held_by(snapshot: Snapshot, jobs: Bools) -> Bools:

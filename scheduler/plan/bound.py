@@ -29,17 +29,6 @@ def dual_bound(problem: PlanProblem, prices: SlotPrices, best: Chosen | None = N
     return worth_of(prices, _all_of_it(problem)) + float(np.maximum(runs.net, 0.0).sum())
 
 
-def loose_bound(problem: PlanProblem) -> float:
-    """A bound that costs no time: every job alone, at once, through the cheapest hours of the horizon."""
-    slots, offers, work = problem.slots, problem.offers, problem.work
-    if not len(offers):
-        return 0.0
-    cheapest = min(float(slots.price_per_mwh[slots.known].min(initial=np.inf)), 1e9)
-    net = work.worth[offers.job] - offers.extra_w * offers.hours * cheapest / 1e6
-    able = np.nonzero(np.diff(problem.first_offer) > 0)[0]
-    return float(np.maximum(np.maximum.reduceat(net, problem.first_offer[able]), 0.0).sum())
-
-
 def polished(problem: PlanProblem, prices: SlotPrices, *, walks: int, until_s: float = np.inf) -> SlotPrices:
     """The prices of the lowest bound met on at most `walks` walks down the dual from `prices`.
 
@@ -88,7 +77,7 @@ def _scale(problem: PlanProblem) -> dict[str, float]:
     """Units in which the scarce things weigh alike, by name: as many of each as go with one GPU-hour."""
     site = problem.site
     gpus = max(float(site.gpus.sum(axis=0).mean()), 1.0)
-    watts = max(float(site.watts.max(axis=0).mean()) / gpus, 1e-9)
+    watts = max(float(site.watts.max(axis=0, initial=0.0).mean()) / gpus, 1e-9)
     units = {"gpu_h": 1.0, "watt_h": watts}
     if np.isfinite(site.ramp_w_per_min):
         units |= {"up_w": watts, "down_w": watts}

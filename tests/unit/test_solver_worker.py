@@ -16,6 +16,7 @@ from scheduler.planning import Planned, Planning, Question
 from scheduler.snapshot import Snapshot
 from scheduler.solver_tasks import MOST_GPUS_IN_LOOP, PLACE, PLAN, placed_simply
 from scheduler.solver_worker import SolverWorker
+from scheduler.verify import verify
 from tests.builders import NOW, gpus, job, prices, running, snapshot
 
 PATIENCE_S = 60.0
@@ -166,11 +167,14 @@ def test_a_child_that_overruns_is_killed_at_its_limit() -> None:
         assert stuck is not None
         os.kill(stuck, signal.SIGSTOP)
         began_s = time.monotonic()
-        impatient.submit(world(2))
+        question = world(2)
+        impatient.submit(question)
         decision = answer(impatient)
         assert time.monotonic() - began_s < 5.0
         assert decision.certificates[0].fallback == "greedy: solver killed at its time limit"
         assert len(decision.starts) == 2
+        kept, refused = verify(decision, question.snapshot)
+        assert (kept.starts, len(refused)) == (decision.starts, 0)
         assert gone(stuck)
 
 

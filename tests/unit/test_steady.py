@@ -82,7 +82,7 @@ class Loop:
         world = self.world = replace(self.world, **changes)
         boards = {gpu.uuid: gpu for gpu in world.gpus}
         for cap in steady(cap_step(world), world).caps:
-            for gpu in world.gpus_of(world.job(cap.job_id)):
+            for gpu in (world.gpus[int(row)] for row in world.gpu_rows(world.jobs.row_of[cap.job_id])):
                 now_w = gpu.confirmed_cap_w
                 assert now_w is not None
                 rises = cap.cap_w > now_w
