@@ -11,7 +11,7 @@ from pathlib import Path
 
 from scheduler.engines import run_folder
 from scheduler.engines.engine import LaunchSpec
-from scheduler.engines.process_identity import RUN_VARIABLE
+from scheduler.engines.process_identity import FOLDER_VARIABLE, RUN_VARIABLE
 
 _PYTHON = re.compile(r"(python|pypy)[0-9.]*")
 _OWN_LAUNCHERS = ("torchrun", "accelerate", "deepspeed", "mpirun", "mpiexec", "horovodrun")
@@ -58,7 +58,7 @@ def job_environment(
     env |= {
         RUN_VARIABLE: spec.run_id,
         "WATTMILL_JOB_ID": spec.job_id,
-        "WATTMILL_RUN_DIR": str(run_path),
+        FOLDER_VARIABLE: str(run_path),
         "WATTMILL_CONTROL": str(run_path / run_folder.CONTROL),
         "WATTMILL_CHECKPOINT_DIR": spec.checkpoint_dir,
         "WATTMILL_WORKLOAD": spec.workload,

@@ -109,7 +109,7 @@ class LocalEngine:
     def _settle(self, run_ids: list[str]) -> dict[str, RunStatus]:
         """Runs whose shim is gone: ended if, in a process table read after that, nothing of them lives."""
         settled = {}
-        by_run = identity.processes_by_run() if run_ids else {}
+        by_run = identity.processes_by_run(str(self._runs_dir)) if run_ids else {}
         for run_id in run_ids:
             with contextlib.suppress(FileNotFoundError), _opened(self._runs_dir / run_id) as folder:
                 status = run_status.unsupervised(folder, run_id, by_run.get(run_id, []))

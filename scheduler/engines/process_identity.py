@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 RUN_VARIABLE = "WATTMILL_RUN"
+FOLDER_VARIABLE = "WATTMILL_RUN_DIR"
 _ENVIRON_LIMIT_BYTES = 8 * 1024 * 1024
 
 
@@ -41,7 +42,21 @@ def read_process(pid: int) -> Process | None:
     if not stat:
         return None
     fields = stat[stat.rindex(b")") + 2 :].split()  # the name before may hold blanks and brackets
-    return Process(pid, int(fields[1]), int(fields[2]), fields[0].decode(), int(fields[19]), int(fields[17]))
+    state = fields[0].decode()
+    if state == "D" and _stop_pending(pid):
+        # as good as stopped: it runs no instruction before the stop takes effect. A parent in vfork stays
+        # like this for as long as its child is stopped before exec
+        state = "T"
+    return Process(pid, int(fields[1]), int(fields[2]), state, int(fields[19]), int(fields[17]))
+
+
+def _stop_pending(pid: int) -> bool:
+    pending = 0
+    for line in _read(f"/proc/{pid}/status", 65536).splitlines():
+        name, _, value = line.partition(b":")
+        if name in (b"SigPnd", b"ShdPnd"):
+            pending |= int(value, 16)
+    return bool(pending >> (signal.SIGSTOP - 1) & 1)
 
 
 def all_processes() -> dict[int, Process]:
@@ -65,23 +80,47 @@ def descendants(table: Mapping[int, Process], roots: Iterable[int]) -> list[Proc
     return list(below.values())
 
 
-def environment_run(pid: int) -> str | None:
-    """The run a process says it belongs to; None when it says none, or is not ours to read."""
-    prefix = RUN_VARIABLE.encode() + b"="
-    for entry in _read(f"/proc/{pid}/environ", _ENVIRON_LIMIT_BYTES).split(b"\0"):
-        if entry.startswith(prefix):
-            return entry[len(prefix) :].decode(errors="replace")
-    return None
+class Claim(NamedTuple):
+    """The run a process says it belongs to, and that run's folder ("" when it names none)."""
+
+    run_id: str
+    folder: str
+
+    def means(self, run_id: str, folder: os.stat_result) -> bool:
+        """True for this very run. A copied data directory has the same run ids, but other folders; where the
+        folder it names is gone (the data directory was moved), the id decides.
+        """
+        if self.run_id != run_id:
+            return False
+        try:
+            return os.path.samestat(os.stat(self.folder), folder)
+        except (OSError, ValueError):
+            return True
 
 
-def processes_by_run() -> dict[str, list[Process]]:
-    """Every live process whose environment names a run, with all below it, by run id."""
+def environment_claim(pid: int) -> Claim | None:
+    """None when the process names no run, or is not ours to read."""
+    entries = _read(f"/proc/{pid}/environ", _ENVIRON_LIMIT_BYTES).split(b"\0")
+    named = dict(
+        entry.split(b"=", 1) for entry in entries if entry.startswith(b"WATTMILL_RUN") and b"=" in entry
+    )
+    run_id = named.get(RUN_VARIABLE.encode())
+    if run_id is None:
+        return None
+    return Claim(run_id.decode(errors="replace"), os.fsdecode(named.get(FOLDER_VARIABLE.encode(), b"")))
+
+
+def processes_by_run(runs: str) -> dict[str, list[Process]]:
+    """Every live process whose environment names a run in the folder `runs`, with all below it, by run id."""
     table = all_processes()
     roots: dict[str, list[int]] = {}
     for pid in table:
-        run_id = environment_run(pid)
-        if run_id is not None:
-            roots.setdefault(run_id, []).append(pid)
+        claim = environment_claim(pid)
+        if claim is None:
+            continue
+        with contextlib.suppress(OSError, ValueError):  # no such run here: another installation's
+            if claim.means(claim.run_id, os.stat(os.path.join(runs, claim.run_id))):
+                roots.setdefault(claim.run_id, []).append(pid)
     found = {}
     for run_id, pids in roots.items():
         processes = {pid: table[pid] for pid in pids} | {p.pid: p for p in descendants(table, pids)}

@@ -59,5 +59,9 @@ class RunProcesses:
     def _names_this_run(self, process: Process) -> bool:
         key = (process.pid, process.start_time)
         if key not in self._environments:
-            self._environments[key] = identity.environment_run(process.pid) == self._run_id
+            self._environments[key] = self._claimed(process.pid)
         return self._environments[key]
+
+    def _claimed(self, pid: int) -> bool:
+        claim = identity.environment_claim(pid)
+        return claim is not None and claim.means(self._run_id, os.fstat(self._folder))

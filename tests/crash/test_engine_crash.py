@@ -144,7 +144,7 @@ def test_a_daemon_killed_at_any_moment_of_a_launch_leaves_no_run_in_doubt(
         started = mark.read_text().split() if mark.exists() else []
         assert len(started) == len(set(started)), "a run was started twice"
         assert set(started) <= set(statuses), "a run nobody knows"
-        assert not set(identity.processes_by_run()) & set(statuses)
+        assert not set(identity.processes_by_run(str(folder / "runs"))) & set(statuses)
 
 
 def test_a_launch_that_never_got_a_shim_is_lost_and_stays_fenced(engine: LocalEngine, tmp_path: Path) -> None:

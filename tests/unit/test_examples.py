@@ -80,7 +80,7 @@ def test_it_stops_with_a_checkpoint_and_goes_on_as_if_it_had_not(engine: LocalEn
     saved = int(re.findall(r"step-(\d+)\.pt", status.checkpoint_path)[0])
     goal = saved + 8
     engine.launch(training(tmp_path, SINGLE, goal, run_id="run_b", resume_from=status.checkpoint_path))
-    assert wait_for(engine, ended, "run_b", 60).exit_code == 0
+    assert wait_for(engine, ended, "run_b", 60).exit_code == 0, log_of(engine, "run_b")
     assert f"resumed at step {saved}\n" in log_of(engine, "run_b")
     resumed = losses(log_of(engine, "run_b"))
     assert min(resumed) > saved
@@ -102,5 +102,5 @@ def test_two_ranks_stop_together_and_resume(engine: LocalEngine, tmp_path: Path)
     assert status.checkpoint_path is not None
     saved = int(re.findall(r"step-(\d+)\.pt", status.checkpoint_path)[0])
     engine.launch(training(tmp_path, DDP, saved + 10, run_id="run_b", gpus=2))
-    assert wait_for(engine, ended, "run_b", 90).exit_code == 0
+    assert wait_for(engine, ended, "run_b", 90).exit_code == 0, log_of(engine, "run_b")
     assert f"resumed at step {saved}\n" in log_of(engine, "run_b")

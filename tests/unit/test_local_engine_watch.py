@@ -178,3 +178,15 @@ def test_a_live_run_cannot_be_forgotten(engine: LocalEngine, tmp_path: Path) -> 
     wait_for(engine, running)
     with pytest.raises(EngineError):
         engine.forget("run_1")
+
+
+def test_the_same_run_id_in_a_copied_data_directory_is_another_run(tmp_path: Path) -> None:
+    engines = [LocalEngine(tmp_path / name / "runs") for name in ("live", "copied")]
+    for engine in engines:
+        engine.launch(shell(tmp_path, "sleep 600", grace_s=0.1))
+        wait_for(engine, running)
+    engines[1].want("run_1", Wanted.STOP)
+    wait_for(engines[1], ended)
+    assert running(engines[0].observe()["run_1"])
+    engines[0].want("run_1", Wanted.STOP)
+    wait_for(engines[0], ended)

@@ -49,6 +49,27 @@ def test_a_zombie_counts_as_gone() -> None:
     assert not identity.send(seen, signal.SIGKILL)
 
 
+def test_a_parent_in_vfork_whose_child_is_stopped_counts_as_stopped(tmp_path: Path) -> None:
+    """Otherwise a job frozen while it starts a program would never be seen frozen."""
+    code = "import ctypes, os, signal; libc = ctypes.CDLL(None)\n"
+    code += "child = libc.vfork() == 0 and os.kill(os.getpid(), signal.SIGSTOP); os._exit(0)"
+    with subprocess.Popen([sys.executable, "-c", code]) as parent:
+        deadline_s = time.monotonic() + 10
+        while not (children := identity.descendants(identity.all_processes(), [parent.pid])) or not all(
+            child.stopped for child in children
+        ):
+            assert time.monotonic() < deadline_s
+        waiting = identity.read_process(parent.pid)
+        assert waiting is not None
+        assert not waiting.stopped
+        assert identity.send(waiting, signal.SIGSTOP)
+        waiting = identity.read_process(parent.pid)
+        assert waiting is not None
+        assert waiting.stopped
+        for process in (waiting, *children):
+            assert identity.send(process, signal.SIGCONT)
+
+
 def test_descendants_are_found_through_every_generation() -> None:
     table = {
         pid: identity.Process(pid, parent, pid, "S", 0, 1)
@@ -57,12 +78,22 @@ def test_descendants_are_found_through_every_generation() -> None:
     assert {process.pid for process in identity.descendants(table, [2])} == {3, 4}
 
 
-def test_a_process_names_its_run_by_its_environment() -> None:
-    with subprocess.Popen(["sleep", "60"], env={"X": "1", "WATTMILL_RUN": "run_77"}) as process:
+@pytest.mark.parametrize(
+    ("names", "ours"),
+    [("runs/run_77", True), ("copied/run_77", False), ("moved_away/run_77", True), (None, True)],
+)
+def test_a_process_names_its_run_by_its_environment(tmp_path: Path, names: str | None, ours: bool) -> None:
+    for installation in ("runs", "copied"):
+        (tmp_path / installation / "run_77").mkdir(parents=True)
+    env = {"X": "1", "WATTMILL_RUN": "run_77"}
+    if names is not None:
+        env["WATTMILL_RUN_DIR"] = str(tmp_path / names)
+    with subprocess.Popen(["sleep", "60"], env=env) as process:
         deadline_s = time.monotonic() + 5
-        while identity.environment_run(process.pid) != "run_77":  # until exec
+        while identity.environment_claim(process.pid) is None:  # until exec
             assert time.monotonic() < deadline_s
-        assert [p.pid for p in identity.processes_by_run()["run_77"]] == [process.pid]
+        found = identity.processes_by_run(str(tmp_path / "runs"))
+        assert [p.pid for p in found.get("run_77", [])] == [process.pid] * ours
         process.kill()
 
 
