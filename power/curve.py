@@ -59,7 +59,7 @@ class CapCurve:
     def power_w(self, cap_w: float) -> float:
         """Mean draw of the busy GPU at `cap_w`; never falls as the cap rises, never above the cap."""
         cap = self._within(cap_w)
-        limited = self.p4_a * cap / self.tdp_w + self.p4_b
+        limited = self._limited(cap_w)
         if limited <= 0:
             return min(self.idle_w, cap)
         demand = self.demand_w / self.tdp_w
@@ -67,6 +67,20 @@ class CapCurve:
         low, high = sorted((demand, limited))
         mean_w = self.tdp_w * low * math.pow(1.0 + math.pow(low / high, self.p4_m), -1.0 / self.p4_m)
         return min(cap, max(self.idle_w, mean_w))
+
+    def limited_w(self, cap_w: float) -> float:
+        """Mean draw at `cap_w` of a job that would take any watts: what a cap lets through, below itself."""
+        return self.tdp_w * self._limited(cap_w)
+
+    def demand_of(self, draw_w: float, cap_w: float) -> float:
+        """The demand that shows as this mean draw at `cap_w` (`power_w` the other way round).
+
+        Infinite where the draw is all that the cap lets through: any higher demand would show the same.
+        """
+        limited_w = self.limited_w(cap_w)
+        if draw_w >= limited_w:
+            return math.inf
+        return draw_w * math.pow(1.0 - math.pow(draw_w / limited_w, self.p4_m), -1.0 / self.p4_m)
 
     def cap_for(self, throughput: float) -> float:
         """The least cap that reaches `throughput` (to 1e-9), within `min_cap_w .. tdp_w`."""
@@ -91,6 +105,9 @@ class CapCurve:
         """The cap of least energy per work; below it, pausing beats capping."""
         return _knee_cap_w(self)
 
+    def _limited(self, cap_w: float) -> float:
+        return self.p4_a * self._within(cap_w) / self.tdp_w + self.p4_b
+
     def _within(self, cap_w: float) -> float:
         if math.isnan(cap_w):
             raise ValueError("a cap must be a number of watts, got NaN")
@@ -112,8 +129,8 @@ class CapCurve:
 def _knee_cap_w(curve: CapCurve) -> float:
     steps = 200
     span = curve.tdp_w - curve.min_cap_w
-    caps = (curve.min_cap_w + span * step / steps for step in range(steps + 1))
-    return min(caps, key=curve.energy_per_work_j)
+    between = [curve.min_cap_w + span * step / steps for step in range(1, steps)]
+    return min([curve.min_cap_w, *between, curve.tdp_w], key=curve.energy_per_work_j)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

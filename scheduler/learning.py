@@ -12,7 +12,9 @@ from power.curve import CapCurve, prior
 from power.device import GpuInfo
 
 SMOOTHING = 0.05  # weight of one new second; about 20 s of memory
-UNCAPPED_MARGIN = 0.92  # a draw below this share of the cap was not held down by it
+# A draw below this share of what the cap lets through, less the curve's own error, shows the demand. A job
+# that is held down must never count as one that wants no more: its floor would fall, and its draw with it.
+SHOWN_SHARE = 0.92
 BUSY_UTILIZATION = 0.5
 KNOWN_AFTER_S = 30.0  # longer than the memory of the smoothing
 
@@ -48,14 +50,18 @@ class CurveBook:
     def observe(
         self, gpu: GpuInfo, workload: str | None, *, draw_w: float, cap_w: float, utilization: float
     ) -> None:
-        """One second of one busy GPU. Uncapped draw is demand; a draw at the cap is a lower bound."""
+        """One second of one busy GPU.
+
+        A draw well below what the cap lets through tells the demand; one near it, that it is no less.
+        """
         if utilization < BUSY_UTILIZATION or draw_w <= 0:
             return
         key = (gpu.model, workload or "")
-        seen = self._learned.get(key)
-        believed_w = self.curve(gpu, workload).demand_w
-        if draw_w < UNCAPPED_MARGIN * cap_w:
-            demand_w = believed_w + SMOOTHING * (draw_w - believed_w)
+        seen, curve = self._learned.get(key), self.curve(gpu, workload)
+        believed_w = curve.demand_w
+        if draw_w < (SHOWN_SHARE - curve.power_error) * curve.limited_w(cap_w):
+            shown_w = min(curve.demand_of(draw_w, cap_w), curve.tdp_w)
+            demand_w = believed_w + SMOOTHING * (shown_w - believed_w)
             self._learned[key] = Learned(demand_w=demand_w, seconds=(seen.seconds if seen else 0.0) + 1.0)
         elif draw_w > believed_w:
             self._learned[key] = Learned(demand_w=draw_w, seconds=seen.seconds if seen else 0.0)
