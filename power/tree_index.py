@@ -73,8 +73,8 @@ class TreeIndex:
 
     def under(self, leaf: Ints, amount: Floats) -> Floats:
         """Sums per domain of an amount per GPU, whose domains are `leaf`; those OUTSIDE are left out."""
-        inside = leaf >= 0
-        own: Floats = np.bincount(leaf[inside], amount[inside], len(self.names)).astype(np.float64)
+        # OUTSIDE comes first.
+        own: Floats = np.bincount(leaf + 1, amount, len(self.names) + 1)[1:].astype(np.float64)
         return self.roll_up(own)
 
     def available_w(self, limits_w: Floats) -> Floats:

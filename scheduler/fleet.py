@@ -22,7 +22,7 @@ from power.readings import Readings
 from power.tree_index import OUTSIDE
 from scheduler.gpu_table import NOBODY, GpuKind, GpuTable
 from scheduler.job_columns import JobColumns
-from scheduler.job_table import JobTable, JobView
+from scheduler.job_table import Column, JobTable, JobView
 from scheduler.model import Run
 from scheduler.snapshot import Snapshot
 
@@ -91,6 +91,10 @@ class Fleet:
         self._claims[held] += 1
         self._contested |= bool((self._claims[held] > 1).any())
         self._holder[held] = row
+
+    def put_figures(self, name: str, job_ids: Sequence[str], values: Column) -> None:
+        """What changes by itself as jobs run or wait, for many at once: a column of `JOB_COLUMNS`."""
+        self._jobs.put_figures(name, job_ids, values)
 
     def drop_job(self, job_id: str) -> None:
         """A job that has ended. Raises KeyError for an unknown one."""

@@ -129,12 +129,12 @@ class GpuTable(Sequence[GpuView]):
     @cached_property
     def min_cap_w(self) -> Floats:
         """Per GPU: the least limit of the board."""
-        return np.array([kind.min_cap_w for kind in self.kinds], dtype=np.float64)[self.kind]
+        return np.array([kind.min_cap_w for kind in self.kinds], dtype=np.float64).take(self.kind)
 
     @cached_property
     def max_cap_w(self) -> Floats:
         """Per GPU: the highest limit of the board."""
-        return np.array([kind.max_cap_w for kind in self.kinds], dtype=np.float64)[self.kind]
+        return np.array([kind.max_cap_w for kind in self.kinds], dtype=np.float64).take(self.kind)
 
     @cached_property
     def usable(self) -> Bools:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final, overload
+from typing import Any, Final, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,40 +44,49 @@ class JobView:
     eligible: bool = True  # queued: nothing but GPUs, watts and price stands in its way
 
 
-JOB_RECORD: Final = np.dtype(
-    [
-        ("floor_share", "f8"),
-        ("value_per_gpu_h", "f8"),
-        ("restart_cost_s", "f8"),
-        ("lost_work_s", "f8"),
-        ("remaining_s", "f8"),
-        ("rule_cap_share", "f8"),
-        ("submitted_s", "f8"),
-        ("since_s", "f8"),
-        ("deadline_s", "f8"),
-        ("ceiling_per_mwh", "f8"),
-        ("max_pause_s", "f8"),
-        ("paused_s", "f8"),
-        ("rank", "i8"),
-        ("state", "i8"),
-        ("gpus", "i8"),
-        ("nodes", "i8"),
-        ("run_gpus", "i8"),
-        ("frozen", "?"),
-        ("eligible", "?"),
-        ("gives_nothing", "?"),
-        ("pausable", "?"),
-        ("requeue", "?"),
-        ("wanted", "?"),
-        ("started", "?"),
-        ("has_checkpoint", "?"),
-        ("rule_pauses", "?"),
-    ]
-)
+JOB_COLUMNS: Final[Mapping[str, type[np.generic]]] = {
+    "floor_share": np.float64,
+    "value_per_gpu_h": np.float64,
+    "restart_cost_s": np.float64,
+    "lost_work_s": np.float64,
+    "remaining_s": np.float64,
+    "rule_cap_share": np.float64,
+    "submitted_s": np.float64,
+    "since_s": np.float64,
+    "deadline_s": np.float64,
+    "ceiling_per_mwh": np.float64,
+    "max_pause_s": np.float64,
+    "paused_s": np.float64,
+    "id_hash": np.int64,
+    "rank": np.int64,
+    "state": np.int64,
+    "gpus": np.int64,
+    "nodes": np.int64,
+    "run_gpus": np.int64,
+    "frozen": np.bool_,
+    "eligible": np.bool_,
+    "gives_nothing": np.bool_,
+    "pausable": np.bool_,
+    "requeue": np.bool_,
+    "wanted": np.bool_,
+    "started": np.bool_,
+    "has_checkpoint": np.bool_,
+    "rule_pauses": np.bool_,
+}
+Column = NDArray[Any]  # of one of these types
+
+
+def job_columns(views: Sequence[JobView]) -> dict[str, Column]:
+    """A row per job in each column."""
+    rows = np.array([job_record(view) for view in views], dtype=list(JOB_COLUMNS.items()))
+    return {name: np.ascontiguousarray(rows[name]) for name in JOB_COLUMNS}
 
 
 def job_record(view: JobView) -> tuple[object, ...]:
-    """One row in the order of `JOB_RECORD`. Times are seconds since the epoch; unknown figures NaN."""
+    """One row in the order of `JOB_COLUMNS`. Times are seconds since the epoch; unknown figures NaN.
+
+    `id_hash` tells jobs apart in no time; it means nothing beyond this process and its children.
+    """
     job, spec, contract = view.job, view.job.spec, view.job.spec.contract
     return (
         view.floor_share,
@@ -92,6 +101,7 @@ def job_record(view: JobView) -> tuple[object, ...]:
         math.nan if contract.price_ceiling_per_mwh is None else contract.price_ceiling_per_mwh,
         math.nan if contract.max_pause_s is None else contract.max_pause_s,
         job.paused_s,
+        hash(job.id),
         view.priority_rank,
         STATE_CODE[job.state],
         spec.gpus,
@@ -130,14 +140,14 @@ class RunIds(Mapping[int, str]):
 
 @dataclass(frozen=True)
 class JobTable(Sequence[JobView]):
-    """One row per job that is not terminal, in the order given; columns by name through `column`.
+    """One row per job that is not terminal, in the order given.
 
-    `curve` is the job's row in `curves`; `gpu_type` its index into `gpu_types`; `rule_pause` the names of
-    pausing rules by row.
+    `columns` are those of `JOB_COLUMNS`; `curve` is the job's row in `curves`; `gpu_type` its index into
+    `gpu_types`; `rule_pause` the names of pausing rules by row.
     """
 
     jobs: Sequence[Job]
-    records: NDArray[np.void]  # of JOB_RECORD
+    columns: Mapping[str, Column]
     curves: CurveTable
     curve: Ints
     gpu_types: tuple[str | None, ...]
@@ -156,7 +166,7 @@ class JobTable(Sequence[JobView]):
         gpu_type = [types.setdefault(view.job.spec.gpu_type, len(types)) for view in rows]
         return cls(
             jobs=tuple(view.job for view in rows),
-            records=np.array([job_record(view) for view in rows], dtype=JOB_RECORD),
+            columns=job_columns(rows),
             curves=curves,
             curve=curve,
             gpu_types=tuple(types),
@@ -168,31 +178,23 @@ class JobTable(Sequence[JobView]):
 
     # --- columns --------------------------------------------------------------------------------------------
 
-    @cached_property
-    def _columns(self) -> dict[str, NDArray[np.generic]]:
-        """Those that were asked for, each in one piece."""
-        return {}
-
-    def _column(self, name: str) -> NDArray[np.generic]:
-        if name not in self._columns:
-            self._columns[name] = np.ascontiguousarray(self.records[name])
-        return self._columns[name]
-
     def floats(self, name: str) -> Floats:
         """A column of figures; NaN = unknown or not asked for."""
-        return np.asarray(self._column(name), dtype=np.float64)
+        return np.asarray(self.columns[name], dtype=np.float64)
 
     def ints(self, name: str) -> Ints:
         """A column of whole numbers."""
-        return np.asarray(self._column(name), dtype=np.int64)
+        return np.asarray(self.columns[name], dtype=np.int64)
 
     def bools(self, name: str) -> Bools:
         """A column of yes and no."""
-        return np.asarray(self._column(name), dtype=np.bool_)
+        return np.asarray(self.columns[name], dtype=np.bool_)
 
     def in_state(self, *states: JobState) -> Bools:
         """Rows in one of these states."""
-        return np.isin(self.ints("state"), [STATE_CODE[state] for state in states])
+        wanted = np.array([state in states for state in STATES])
+        rows: Bools = wanted[self.ints("state")]
+        return rows
 
     @cached_property
     def waiting(self) -> Bools:
@@ -224,7 +226,7 @@ class JobTable(Sequence[JobView]):
         return (self._view(row) for row in range(len(self)))
 
     def _view(self, row: int) -> JobView:
-        record = self.records[row]
+        record = {name: column[row] for name, column in self.columns.items()}
         return JobView(
             job=self.jobs[row],
             curve=self.curves.curves[self.curve[row]],

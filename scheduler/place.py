@@ -12,7 +12,7 @@ import numpy as np
 from scheduler.decision import Decision
 from scheduler.placing.build import Posed, build_problem
 from scheduler.placing.fallback import place_greedily
-from scheduler.placing.focus import LARGE, LIMIT_S, Focus, Looked, focus_on, looked_at, waiting_ids
+from scheduler.placing.focus import LARGE, LIMIT_S, Focus, Looked, focus_on, looked_at
 from scheduler.placing.narrow import narrowed, widened
 from scheduler.placing.proposal import propose
 from scheduler.placing.solve import Warm, solve, solve_warm
@@ -48,8 +48,7 @@ class Placement:
         """As `place`. A decision that looks at a part has waits for that part alone."""
         if time_limit_s <= 0:
             return place_greedily(snapshot, plan)
-        waiting = waiting_ids(snapshot)
-        focus = focus_on(snapshot, self._last, waiting, large=self._large)
+        focus = focus_on(snapshot, self._last, large=self._large)
         posed = build_problem(snapshot, plan, focus)
         if focus is None:
             choice, self._warm = solve_warm(posed.problem, time_limit_s=time_limit_s, warm=self._warm)
@@ -58,19 +57,16 @@ class Placement:
             part, kept = narrowed(posed.problem)
             choice = widened(solve(part, time_limit_s=min(time_limit_s, LIMIT_S)), kept)
             decision = _scoped(propose(posed, pull_together(posed.problem, choice)), focus)
-        self._remember(posed, decision, focus, waiting)
+        self._remember(posed, decision, focus)
         return decision
 
-    def _remember(
-        self, posed: Posed, decision: Decision, focus: Focus | None, waiting: frozenset[str]
-    ) -> None:
+    def _remember(self, posed: Posed, decision: Decision, focus: Focus | None) -> None:
         snapshot, closed = posed.snapshot, np.zeros(len(posed.snapshot.tree.index.names), dtype=bool)
         if focus is None:
             closed[posed.problem.pools.leaf[posed.reservation.reserved]] = True
         self._last = looked_at(
             snapshot,
             self._last,
-            waiting=waiting,
             closed=closed if focus is None else focus.closed,
             stopped=[preempt.job_id for preempt in decision.preempts],
             whole=focus is None,

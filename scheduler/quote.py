@@ -129,7 +129,10 @@ def _with(snapshot: Snapshot, view: JobView) -> Snapshot:
     ids = (*jobs.ids[:row], view.job.id, *jobs.ids[row + 1 :])
     table = JobTable(
         jobs=(*jobs.jobs[:row], view.job, *jobs.jobs[row + 1 :]),
-        records=np.concatenate([jobs.records[:row], one.records, jobs.records[row + 1 :]]),
+        columns={
+            name: np.concatenate([column[:row], one.columns[name], column[row + 1 :]])
+            for name, column in jobs.columns.items()
+        },
         curves=jobs.curves if curve < len(curves) else CurveTable((*curves, view.curve)),
         curve=np.concatenate([jobs.curve[:row], [curve], jobs.curve[row + 1 :]]),
         gpu_types=types if gpu_type < len(types) else (*types, wanted),

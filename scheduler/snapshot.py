@@ -88,7 +88,11 @@ class Snapshot:
             limit_w = np.empty(len(limits))  # as `limits_at` gives them: without twenty thousand look-ups
             limit_w[tree.columns] = np.fromiter(limits.values(), dtype=np.float64, count=len(limits))
             return limit_w
-        return np.array([limits.get(name, math.inf) for name in tree.index.names], dtype=np.float64)
+        limit_w, column = np.full(len(tree.index.names), math.inf), tree.index.column
+        for name, watts in limits.items():
+            if name in column:
+                limit_w[column[name]] = watts
+        return limit_w
 
     @cached_property
     def domain_gpu_w(self) -> Floats:
@@ -111,8 +115,8 @@ class Snapshot:
     @cached_property
     def complete(self) -> Bools:
         """Per job: has a run, and every GPU of it is in the picture and on a power domain."""
-        inside = self.gpus.holder[self.gpus.leaf >= 0]
-        found = np.bincount(inside[inside >= 0], minlength=len(self.jobs))
+        inside = np.where(self.gpus.leaf >= 0, self.gpus.holder, NOBODY)
+        found = np.bincount(inside + 1, minlength=len(self.jobs) + 1)[1:]  # the first is nobody's
         wanted = self.jobs.ints("run_gpus")
         whole: Bools = (wanted > 0) & (found == wanted)
         return whole

@@ -57,9 +57,10 @@ def held_back(snapshot: Snapshot, job_ids: frozenset[str]) -> Snapshot:
     """The same picture with these jobs not eligible to start."""
     if not job_ids:
         return snapshot
-    records = snapshot.jobs.records.copy()
-    records["eligible"][[snapshot.jobs.row_of[job_id] for job_id in job_ids]] = False
-    return replace(snapshot, jobs=replace(snapshot.jobs, records=records))
+    jobs = snapshot.jobs
+    eligible = jobs.bools("eligible").copy()
+    eligible[[jobs.row_of[job_id] for job_id in job_ids]] = False
+    return replace(snapshot, jobs=replace(jobs, columns={**jobs.columns, "eligible": eligible}))
 
 
 def placed_simply(question: Question, why: str) -> Decision:

@@ -9,20 +9,22 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import TypeVar, overload
-
-import numpy as np
+from typing import TypeVar
 
 from scheduler.decision import Decision, Pause, Preempt, Refusal, Resume, Start, Wait
 from scheduler.gpu_table import NOBODY, GpuKind
 from scheduler.joined import Joined
+from scheduler.made import Made
 from scheduler.model import Flex, Job, JobState, WaitReason
 from scheduler.snapshot import Snapshot
-from scheduler.verify_caps import FULL_SHARE, SHARE_TOLERANCE, CapCheck, Flaw
+from scheduler.verify_caps import FULL_SHARE, SHARE_TOLERANCE, CapCheck
+from scheduler.verify_refusals import Refusals
 from scheduler.verify_room import FITS_W, Room
-from scheduler.verify_starts import PlainStarts, plain_starts
+from scheduler.verify_starts import many_starts
+
+__all__ = ["Refusals", "verify"]
 
 Part = TypeVar("Part", Start, Pause, Resume, Preempt)
 
@@ -36,12 +38,8 @@ def verify(decision: Decision, snapshot: Snapshot) -> tuple[Decision, Refusals]:
     check = _Check(snapshot)
     pauses = check.keep("pause", decision.pauses, check.pause)
     preempts = check.keep("preempt", decision.preempts, check.preempt)
-    starts: list[Start] = []
+    starts, odd = check.pass_many(decision)
     resumes: list[Resume] = []
-    plain = check.pass_plain(decision)
-    starts += [decision.starts[index] for index in plain.passed]
-    seen = {*plain.passed, *plain.short}
-    odd = (start for index, start in enumerate(decision.starts) if index not in seen)
     ups: list[Start | Resume] = [*odd, *decision.resumes]
     for part in sorted(ups, key=check.order):
         if isinstance(part, Start):
@@ -56,48 +54,9 @@ def verify(decision: Decision, snapshot: Snapshot) -> tuple[Decision, Refusals]:
         resumes=tuple(resumes),
         preempts=tuple(preempts),
         caps=caps.kept(),
-        waits=Joined.of(decision.waits, check.waits),
+        waits=Joined.of(decision.waits, *check.many_waits, check.waits),
     )
-    return kept, Refusals(check.refusals, caps)
-
-
-class Refusals(Sequence[Refusal]):
-    """What was dropped: moves first, then caps, whose sentences are made when somebody asks."""
-
-    def __init__(self, moves: Sequence[Refusal], caps: CapCheck) -> None:
-        self.moves = tuple(moves)
-        self._caps = caps
-        self._dropped = np.nonzero(caps.flaw != Flaw.NONE)[0]
-
-    def per_action(self) -> Counter[str]:
-        """How many of each action."""
-        return Counter(refusal.action for refusal in self.moves) + Counter(cap=len(self._dropped))
-
-    def __len__(self) -> int:
-        return len(self.moves) + len(self._dropped)
-
-    def __iter__(self) -> Iterator[Refusal]:
-        return (self[index] for index in range(len(self)))
-
-    @overload
-    def __getitem__(self, index: int) -> Refusal: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Refusal]: ...
-    def __getitem__(self, index: int | slice) -> Refusal | Sequence[Refusal]:
-        if isinstance(index, slice):
-            return tuple(self[at] for at in range(*index.indices(len(self))))
-        at = range(len(self))[index]
-        if at < len(self.moves):
-            return self.moves[at]
-        entry = int(self._dropped[at - len(self.moves)])
-        part, power = self._caps.caps[entry], self._caps.flaw[entry] == Flaw.NO_WATTS
-        return Refusal(
-            action="cap",
-            job_id=part.job_id,
-            reason=self._caps.reason(entry),
-            part=part,
-            waits_for=WaitReason.POWER if power else WaitReason.GPUS,
-        )
+    return kept, Refusals(check.many_refusals, check.refusals, caps)
 
 
 class _Refused(Exception):
@@ -121,6 +80,8 @@ class _Check:
         self._done: set[tuple[str, str]] = set()
         self.refusals: list[Refusal] = []
         self.waits: list[Wait] = []
+        self.many_refusals: list[Sequence[Refusal]] = []
+        self.many_waits: list[Sequence[Wait]] = []
 
     def order(self, part: Start | Resume) -> tuple[float, float]:
         """Sort key: most important first, then oldest; unknown jobs last."""
@@ -129,17 +90,31 @@ class _Check:
             return math.inf, 0.0
         return -float(self._rank[row]), self._jobs.jobs[row].submitted_at.timestamp()
 
-    def pass_plain(self, decision: Decision) -> PlainStarts:
-        """Starts with nothing odd about them: the GPUs and watts of those that pass are taken."""
-        plain = plain_starts(decision.starts, decision.resumes, self._snapshot, self.room)
-        for index in plain.passed:
-            start = decision.starts[index]
-            self._taken.update(self._gpus.row_of[uuid] for uuid in start.gpu_uuids)
-            self._done.add(("start", start.job_id))
-        for index, why in plain.short.items():
-            start = decision.starts[index]
-            self._refuse("start", start, _Refused(why, WaitReason.POWER), self._jobs.row_of[start.job_id])
-        return plain
+    def pass_many(self, decision: Decision) -> tuple[list[Start], list[Start]]:
+        """(starts that pass, those to look at one by one). What passes has its GPUs and watts."""
+        starts = decision.starts
+        many = many_starts(starts, decision.resumes, self._snapshot, self.room)
+        passed = [starts[index] for index in many.passed.tolist()]
+        self._taken.update(many.taken.tolist())
+        self._done.update(("start", start.job_id) for start in passed)
+        self._drop([starts[index] for index in many.short.tolist()], many.why_short, WaitReason.POWER)
+        missing = many.missing.tolist()
+        coming = [starts[index] for index in many.coming.tolist()]
+        self._drop(coming, lambda at: self._not_free(missing[at]), WaitReason.GPUS)
+        return passed, [starts[index] for index in many.odd.tolist()]
+
+    def _drop(self, starts: list[Start], why: Callable[[int], str], waits_for: WaitReason) -> None:
+        """Starts of jobs without GPUs, each for the reason that `why` gives of its place."""
+
+        def refusal(at: int) -> Refusal:
+            part = starts[at]
+            return Refusal(action="start", job_id=part.job_id, reason=why(at), part=part, waits_for=waits_for)
+
+        def wait(at: int) -> Wait:
+            return Wait(job_id=starts[at].job_id, reason=waits_for, detail=why(at))
+
+        self.many_refusals.append(Made(len(starts), refusal))
+        self.many_waits.append(Made(len(starts), wait))
 
     def keep(self, action: str, parts: Iterable[Part], rule: Callable[[Part, int, Job], None]) -> list[Part]:
         """The parts that pass `rule`; the others become refusals."""

@@ -83,13 +83,14 @@ class CapCheck:
     def __init__(self, caps: Sequence[JobCap], snapshot: Snapshot, room: Room) -> None:
         self.caps, self._snapshot = caps, snapshot
         self._job, self._cap_w, self._emergency = _columns(caps, snapshot)
-        self._boards = Boards.of(snapshot)
         # Of those without watts: the domain that lacks them, what it has left, what the raise would take.
         self._short = np.zeros(len(caps), dtype=[("domain", "i8"), ("left_w", "f8"), ("more_w", "f8")])
         self.flaw = np.zeros(len(caps), dtype=np.int64)
-        self._check_alone()
-        self._check_twice()
-        self._take_watts(room)
+        if len(caps):
+            self._boards = Boards.of(snapshot)
+            self._check_alone()
+            self._check_twice()
+            self._take_watts(room)
 
     def kept(self) -> Sequence[JobCap]:
         """In the order of the decision."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -11,6 +13,27 @@ from scheduler.snapshot import Snapshot
 
 FITS_W = 1e-6
 ROUNDING = 1e-12  # share of a limit by which sums over a hundred thousand GPUs may be off
+
+NOWHERE = -1  # no domain's column
+
+
+@dataclass(frozen=True)
+class Shortage:
+    """Per part: the domain (column) that lacks watts for it, NOWHERE where none does; what that domain has
+    left, and what the part asks for there."""
+
+    names: Sequence[str]  # of the domains
+    domain: Ints
+    left_w: Floats
+    asks_w: Floats
+
+    def reason(self, part: int) -> str:
+        """Why a part is not counted: too few watts for it, or for one before it."""
+        domain, left_w = self.names[int(self.domain[part])], float(self.left_w[part])
+        asks_w = float(self.asks_w[part])
+        if asks_w > left_w:
+            return too_few(domain, left_w, asks_w)
+        return f"{domain} has {left_w:.0f} W confirmed free, and a more important start lacks watts there"
 
 
 class Room:
@@ -47,15 +70,16 @@ class Room:
         self.worst_w[rows] = worst_w
         return None
 
-    def take_in_order(self, rows: Ints, loads_w: Floats, part: Ints, parts: int) -> dict[int, str]:
+    def take_in_order(self, rows: Ints, loads_w: Floats, part: Ints, parts: int) -> Shortage:
         """Count parts of several GPUs at their loads, the first part first; no GPU is named twice.
 
         `part` says to which part (0 .. parts - 1) each of `rows` belongs. Where a domain cannot carry all,
-        the parts up to the first that does not fit are counted. Returns why each other part is not.
+        the parts up to the first that does not fit are counted. Returns what the others lack.
         """
         extra_w = np.maximum(self.worst_w[rows], loads_w) - self.worst_w[rows]
         extra_w = np.where(np.isnan(extra_w), math.inf, extra_w)
-        leaf, stays, short = self._leaf[rows], np.ones(parts, dtype=bool), dict[int, str]()
+        leaf, stays = self._leaf[rows], np.ones(parts, dtype=bool)
+        short = Shortage(self._names, np.full(parts, NOWHERE), np.zeros(parts), np.zeros(parts))
         touched = self._index.under(leaf, np.ones(len(leaf))) > 0
         full = np.nonzero(touched & (self._index.under(leaf, extra_w) > self.left_w + self.slack_w))[0]
         for column in full[np.argsort(-self._index.depth[full], kind="stable")].tolist():
@@ -65,9 +89,9 @@ class Room:
             late = np.cumsum(asks_w) > left_w + self.slack_w[column]
             late &= np.bincount(part[here], minlength=parts) > 0
             left_w -= float(asks_w[stays & ~late].sum())
-            for at in np.nonzero(late & stays)[0].tolist():
-                short[at] = _why_not(self._names[column], left_w, float(asks_w[at]))
-            stays &= ~late
+            at = np.nonzero(late & stays)[0]
+            short.domain[at], short.left_w[at], short.asks_w[at] = column, left_w, asks_w[at]
+            stays[at] = False
         taken = stays[part]
         self.left_w = self.left_w - self._index.under(leaf[taken], extra_w[taken])
         self.worst_w[rows[taken]] = np.maximum(self.worst_w[rows[taken]], loads_w[taken])
@@ -84,13 +108,6 @@ class Room:
                 if column >= 0:
                     total[column] = total.get(column, 0.0) + amount
         return total
-
-
-def _why_not(domain: str, left_w: float, extra_w: float) -> str:
-    """Why a part is not counted: too few watts for it, or for one before it."""
-    if extra_w > left_w:
-        return too_few(domain, left_w, extra_w)
-    return f"{domain} has {left_w:.0f} W confirmed free, and a more important start lacks watts there"
 
 
 def too_few(domain: str, left_w: float, extra_w: float) -> str:

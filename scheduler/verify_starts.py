@@ -1,14 +1,16 @@
-"""Many starts at once: those with nothing odd about them. The others go one by one, after them.
+"""Many starts at once: those with nothing odd about them, and those that only wait for GPUs to come free.
 
 A start is plain when every rule that is not about watts holds for it and no other start names one of its
 GPUs. Where a domain cannot carry all of them, the most important keep their place, up to the first that does
-not fit; what comes after it under that domain waits.
+not fit; what comes after it under that domain waits. All others go one by one, after them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain, repeat
 
 import numpy as np
 
@@ -17,35 +19,73 @@ from scheduler.decision import Resume, Start
 from scheduler.gpu_table import NOBODY
 from scheduler.snapshot import Snapshot
 from scheduler.verify_caps import FULL_SHARE, SHARE_TOLERANCE
-from scheduler.verify_room import FITS_W, Room
+from scheduler.verify_room import FITS_W, NOWHERE, Room
 
 UNKNOWN = -1
 
 
-class PlainStarts(NamedTuple):
-    """Indices of starts: those that pass, most important first, and why others lack watts."""
+@dataclass(frozen=True, kw_only=True)
+class ManyStarts:
+    """Indices of starts, most important first: `passed`, `short` of watts, and `coming`, whose GPUs are not
+    all free; `odd` are the others, in the order of the decision.
 
-    passed: tuple[int, ...]
-    short: Mapping[int, str]
+    `taken` are GPU rows of those that passed; `why_short` says what the i-th of `short` lacks; `missing` is
+    the GPU row that the i-th of `coming` waits for.
+    """
+
+    passed: Ints
+    taken: Ints
+    short: Ints
+    why_short: Callable[[int], str]
+    coming: Ints
+    missing: Ints
+    odd: Ints
 
 
-def plain_starts(
+def many_starts(
     starts: Sequence[Start], resumes: Sequence[Resume], snapshot: Snapshot, room: Room
-) -> PlainStarts:
-    """The plain ones; the watts of those that pass are taken. None at all where a thaw may come first."""
-    if not starts or resumes or not len(snapshot.jobs) or not len(snapshot.gpus):
-        return PlainStarts((), {})
+) -> ManyStarts:
+    """The watts of those that pass are taken: of none at all where a thaw may come first."""
+    if not starts or not len(snapshot.jobs) or not len(snapshot.gpus):
+        return _all_odd(len(starts))
     wanted = _Wanted(starts, snapshot)
-    plain = np.nonzero(wanted.plain())[0]
-    order = plain[np.lexsort((wanted.submitted_s()[plain], -wanted.rank()[plain]))]
+    missing = wanted.missing()
+    coming = wanted.by_importance(missing != UNKNOWN)
+    order = wanted.by_importance(wanted.plain() & (not resumes))
     place = np.full(len(starts), UNKNOWN)
     place[order] = np.arange(len(order))
     named = place[wanted.start] >= 0
-    short = room.take_in_order(
+    shortage = room.take_in_order(
         wanted.gpu[named], wanted.load_w[named], place[wanted.start[named]], len(order)
     )
-    reasons = {int(order[at]): why for at, why in short.items()}
-    return PlainStarts(tuple(index for index in order.tolist() if index not in reasons), reasons)
+    passes = shortage.domain == NOWHERE
+    lacking = np.nonzero(~passes)[0]
+    odd = missing == UNKNOWN
+    odd[order] = False
+    passed = np.zeros(len(starts), dtype=bool)
+    passed[order[passes]] = True
+    return ManyStarts(
+        passed=order[passes],
+        taken=wanted.gpu[passed[wanted.start]],
+        short=order[lacking],
+        why_short=lambda at: shortage.reason(int(lacking[at])),
+        coming=coming,
+        missing=missing[coming],
+        odd=np.nonzero(odd)[0],
+    )
+
+
+def _all_odd(starts: int) -> ManyStarts:
+    none: Ints = np.zeros(0, dtype=np.int64)
+    return ManyStarts(
+        passed=none,
+        taken=none,
+        short=none,
+        why_short=str,
+        coming=none,
+        missing=none,
+        odd=np.arange(starts),
+    )
 
 
 class _Wanted:
@@ -58,44 +98,68 @@ class _Wanted:
         self.job = np.array([row_of.get(start.job_id, UNKNOWN) for start in starts])
         self.cap_w = np.array([start.cap_w for start in starts], dtype=np.float64)
         self.start: Ints = np.repeat(np.arange(len(starts)), self.count)
-        named = [gpu_row.get(uuid, UNKNOWN) for start in starts for uuid in start.gpu_uuids]
-        self.gpu: Ints = np.array(named, dtype=np.int64)
+        named = chain.from_iterable(start.gpu_uuids for start in starts)
+        self.gpu: Ints = np.fromiter(map(gpu_row.get, named, repeat(UNKNOWN)), np.int64, len(self.start))
         self.known: Bools = (self.gpu >= 0) & (gpus.leaf[self.gpu] >= 0)
         self.load_w: Floats = np.where(
             gpus.settable[self.gpu], self.cap_w[self.start], gpus.max_cap_w[self.gpu]
         )
+        self._free: Bools = gpus.usable[self.gpu] & ~gpus.held[self.gpu]
+        self._heir: Ints = gpus.reserved[self.gpu]
 
     def plain(self) -> Bools:
         """Per start: nothing odd about it."""
-        each: Bools = self._gpus_suit()
-        suits = np.bincount(self.start[~each], minlength=len(self.job)) == 0
-        rows: Bools = suits & (self.job >= 0) & self._jobs_may() & self._keeps_contract()
+        suits = self._all_of(self._sound & self._free & (self._heir == NOBODY) & self._cap_within())
+        rows: Bools = suits & self._jobs_may & self._spread_evenly() & self._keeps_contract()
         return rows
 
-    def _gpus_suit(self) -> Bools:
-        """Per named GPU: free, kept for nobody, named once, of the right type, the cap within its range."""
+    def missing(self) -> Ints:
+        """Per start: the first of its GPUs that is not free, where that alone decides; else UNKNOWN."""
+        mine = (self._heir == NOBODY) | (self._heir == self.job[self.start])
+        may = self._all_of(self._sound & mine) & self._jobs_may
+        rows = np.nonzero(~self._free & may[self.start])[0][::-1]
+        first = np.full(len(self.job), UNKNOWN)
+        first[self.start[rows]] = self.gpu[rows]  # the first is written last
+        return first
+
+    def by_importance(self, chosen: Bools) -> Ints:
+        """Starts that are marked: the highest rank first, then the oldest job."""
+        jobs, starts = self._snapshot.jobs, np.nonzero(chosen)[0]
+        job = self.job[starts]
+        order: Ints = np.lexsort((jobs.floats("submitted_s")[job], -jobs.ints("rank")[job]))
+        return starts[order]
+
+    def _all_of(self, suits: Bools) -> Bools:
+        """Per start: all its GPUs suit."""
+        rows: Bools = np.bincount(self.start[~suits], minlength=len(self.job)) == 0
+        return rows
+
+    @cached_property
+    def _sound(self) -> Bools:
+        """Per named GPU: known, named once, of the right type."""
         gpus, jobs, gpu = self._snapshot.gpus, self._snapshot.jobs, self.gpu
         once = np.bincount(gpu[self.known], minlength=len(gpus))[gpu] == 1
-        free = gpus.usable[gpu] & ~gpus.held[gpu] & (gpus.reserved[gpu] == NOBODY)
         names = [(wanted or "").lower() for wanted in jobs.gpu_types]
         fits = np.array([[name in kind.model.lower() for kind in gpus.kinds] for name in names], dtype=bool)
-        of_type = fits[jobs.gpu_type[self.job[self.start]], gpus.kind[gpu]]
-        cap_w = self.cap_w[self.start]
-        within = (gpus.min_cap_w[gpu] - FITS_W <= cap_w) & (cap_w <= gpus.max_cap_w[gpu] + FITS_W)
-        rows: Bools = self.known & once & free & of_type & within
+        rows: Bools = self.known & once & fits[jobs.gpu_type[self.job[self.start]], gpus.kind[gpu]]
         return rows
 
+    def _cap_within(self) -> Bools:
+        """Per named GPU: the cap is within the range of its board."""
+        gpus, gpu, cap_w = self._snapshot.gpus, self.gpu, self.cap_w[self.start]
+        rows: Bools = (gpus.min_cap_w[gpu] - FITS_W <= cap_w) & (cap_w <= gpus.max_cap_w[gpu] + FITS_W)
+        return rows
+
+    @cached_property
     def _jobs_may(self) -> Bools:
-        """Per start: its job waits, may start at this price, is named once, and has all its GPUs."""
+        """Per start: its job waits, may start at this price, is named once, and is given as many GPUs as it
+        asks for."""
         jobs, job, price = self._snapshot.jobs, self.job, self._snapshot.price_per_mwh
-        off = jobs.waiting & (jobs.ints("run_gpus") == 0) & jobs.bools("eligible")
-        ceiling = jobs.floats("ceiling_per_mwh")
-        too_dear = (
-            np.zeros(len(jobs), dtype=bool) if price is None else ~jobs.bools("started") & (ceiling < price)
-        )
+        may = jobs.waiting & (jobs.ints("run_gpus") == 0) & jobs.bools("eligible")
+        if price is not None:
+            may &= jobs.bools("started") | ~(jobs.floats("ceiling_per_mwh") < price)
         once = np.bincount(job[job >= 0], minlength=len(jobs))[job] == 1
-        whole = self.count == jobs.ints("gpus")[job]
-        rows: Bools = (off & ~too_dear)[job] & once & whole & self._spread_evenly()
+        rows: Bools = (job >= 0) & may[job] & once & (self.count == jobs.ints("gpus")[job])
         return rows
 
     def _spread_evenly(self) -> Bools:
@@ -108,14 +172,6 @@ class _Wanted:
         even = np.bincount(start[uneven], minlength=len(self.job)) == 0
         rows: Bools = (nodes == 1) | (even & (np.bincount(start, minlength=len(self.job)) == nodes))
         return rows
-
-    def rank(self) -> Ints:
-        """Per start: how important its job is."""
-        return np.asarray(self._snapshot.jobs.ints("rank")[self.job], dtype=np.int64)
-
-    def submitted_s(self) -> Floats:
-        """Per start: when its job came."""
-        return np.asarray(self._snapshot.jobs.floats("submitted_s")[self.job], dtype=np.float64)
 
     def _keeps_contract(self) -> Bools:
         """Per start: fast enough at the pace of the slowest board."""

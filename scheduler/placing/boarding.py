@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -31,10 +32,22 @@ class Boarding:
 
     def heirs(self, job: int) -> Ints:
         """Starts that get the GPUs of a job that is being stopped."""
-        at = int(np.searchsorted(self.stopped, job))
-        if at == len(self.stopped) or self.stopped[at] != job:
-            return self.heir[:0]
-        return self.heir[self.heir_begin[at] : self.heir_begin[at + 1]]
+        at = self._place.get(job)
+        return self.heir[:0] if at is None else self.heir[self.heir_begin[at] : self.heir_begin[at + 1]]
+
+    @cached_property
+    def _place(self) -> dict[int, int]:
+        """Where each stopped job stands in `stopped`."""
+        return {job: at for at, job in enumerate(self.stopped.tolist())}
+
+    @cached_property
+    def owners(self) -> dict[int, list[int]]:
+        """By start: the jobs that hold its GPUs, where any does."""
+        found: dict[int, list[int]] = {}
+        owner = np.repeat(self.stopped, np.diff(self.heir_begin))
+        for start, job in zip(self.heir.tolist(), owner.tolist(), strict=True):
+            found.setdefault(start, []).append(job)
+        return found
 
 
 def board(posed: Posed, choice: Choice) -> Boarding:

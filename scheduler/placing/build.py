@@ -11,6 +11,7 @@ from power.arrays import Bools, Ints
 from scheduler.placing.candidates import Terraces, groups_of, terraces_of, within_reach
 from scheduler.placing.focus import Focus
 from scheduler.placing.levels import Boards, boards_of
+from scheduler.placing.paths import under_any
 from scheduler.placing.plan_gate import plan_gate
 from scheduler.placing.pools import PoolMap, base_counts_w, held_by, pools_of
 from scheduler.placing.price_gate import PriceGate, price_gate
@@ -53,7 +54,7 @@ class Posed:
     @cached_property
     def short_pool(self) -> Bools:
         """Per pool: under a domain that is short."""
-        return np.asarray(_under(self.snapshot, self.short)[self.problem.pools.leaf], dtype=bool)
+        return under_any(self.snapshot.tree.index, self.short)[self.problem.pools.leaf]
 
 
 def build_problem(snapshot: Snapshot, plan: Plan | None = None, focus: Focus | None = None) -> Posed:
@@ -62,9 +63,10 @@ def build_problem(snapshot: Snapshot, plan: Plan | None = None, focus: Focus | N
     pools = pools_of(snapshot)
     boards = boards_of(snapshot.jobs.curves, snapshot.gpus.kinds)
     gate = price_gate(snapshot)
-    job, moving = eligible_rows(snapshot), movable(snapshot)
+    job = eligible_rows(snapshot) if focus is None else focus.waiting(snapshot)
+    moving = movable(snapshot)
     if focus is not None:
-        job, moving = job[focus.jobs[job]], moving[focus.jobs[moving]]
+        moving = moving[focus.jobs[moving]]
     planned = plan_gate(snapshot, plan, job)
     held = gate.shut[job] | planned.held
     price_held = planned.reasons | {row: gate.reason(row) for row in job[gate.shut[job]].tolist()}
@@ -72,7 +74,7 @@ def build_problem(snapshot: Snapshot, plan: Plan | None = None, focus: Focus | N
     tight = tight_domains(snapshot, pools, moving)
     cast = cast_of(snapshot, pools, boards, gate, moving, top_rank=queue.top_rank(), tight=tight)
     shadow = shadow_of(snapshot, pools, plan)
-    terraces = terraces_of(queue, pools, boards, shadow, _under(snapshot, tight))
+    terraces = terraces_of(queue, pools, boards, shadow, under_any(snapshot.tree.index, tight))
     reach = within_reach(queue, pools, cast)
     reservation = nothing_reserved(queue, pools) if focus else reserve(queue, pools, cast, terraces)
     groups, offers, group_of = groups_of(queue, terraces, reach, reservation.backfill)
@@ -117,7 +119,7 @@ def tight_domains(snapshot: Snapshot, pools: PoolMap, rows: Ints) -> Bools:
 
 def _shut(snapshot: Snapshot, cast: Cast, focus: Focus | None) -> Bools:
     """Per domain: nothing may start right under it."""
-    short = _under(snapshot, cast.short)
+    short = under_any(snapshot.tree.index, cast.short)
     return short if focus is None else np.asarray(short | focus.closed, dtype=bool)
 
 
@@ -131,9 +133,3 @@ def _open_pools(pools: PoolMap, reservation: Reservation, shut_leaf: Bools) -> P
         free=np.where(shut, 0, board.free),
         coming=np.where(shut, 0, board.coming),
     )
-
-
-def _under(snapshot: Snapshot, domains: Bools) -> Bools:
-    """Per domain: itself or one over it is among `domains`."""
-    over = snapshot.tree.index.ancestors
-    return np.asarray(np.any(domains[np.maximum(over, 0)] & (over >= 0), axis=1), dtype=bool)

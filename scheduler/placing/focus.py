@@ -7,7 +7,7 @@ could make room. The whole is solved anew every few placements, and whenever mor
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -39,35 +39,50 @@ class Focus:
             f"one change: {int(self.jobs.sum())} of {len(self.jobs)} jobs looked at, the others as they are"
         )
 
+    def waiting(self, snapshot: Snapshot) -> Ints:
+        """Rows of those that may start, oldest first."""
+        rows = np.nonzero(self.jobs & _waiting(snapshot))[0]
+        oldest: Ints = rows[np.argsort(snapshot.jobs.floats("submitted_s")[rows], kind="stable")]
+        return oldest
+
 
 @dataclass(frozen=True, kw_only=True)
 class Looked:
     """What a placement leaves for the next: who waited, what was free, and the nodes kept for the head.
 
-    `stopped` are jobs that it stopped itself: they wait again, and that is no news. `in_a_row` counts the
-    placements since everything was looked at.
+    `waited` is per row of the jobs it saw, `id_hash` and `row_of` say whose they are. `stopped` are jobs that
+    it stopped itself: they wait again, and that is no news. `in_a_row` counts the placements since everything
+    was looked at.
     """
 
-    waited: frozenset[str]
+    id_hash: Ints
+    row_of: Mapping[str, int]
+    waited: Bools
     stopped: frozenset[str]
-    free: Bools
+    free: Bools  # per GPU
     limits_w: tuple[float, ...]
     closed: Bools
     in_a_row: int
+
+    def expects(self, job_id: str) -> bool:
+        """Whether it is no news that this job waits."""
+        row = self.row_of.get(job_id)
+        return job_id in self.stopped or (row is not None and bool(self.waited[row]))
 
 
 def looked_at(
     snapshot: Snapshot,
     last: Looked | None,
     *,
-    waiting: frozenset[str],
     closed: Bools,
     stopped: Sequence[str],
     whole: bool,
 ) -> Looked:
     """What is to be remembered of this placement."""
     return Looked(
-        waited=waiting,
+        id_hash=snapshot.jobs.ints("id_hash"),
+        row_of=snapshot.jobs.row_of,
+        waited=_waiting(snapshot),
         stopped=frozenset(stopped),
         free=snapshot.gpus.free,
         limits_w=tuple(snapshot.domain_limit_w[np.isfinite(snapshot.domain_limit_w)].tolist()),
@@ -76,21 +91,18 @@ def looked_at(
     )
 
 
-def focus_on(
-    snapshot: Snapshot, last: Looked | None, waiting: frozenset[str], *, large: int = LARGE
-) -> Focus | None:
+def focus_on(snapshot: Snapshot, last: Looked | None, *, large: int = LARGE) -> Focus | None:
     """The part to look at; None = everything. A site of fewer than `large` GPUs is always looked at whole."""
     if last is None or len(snapshot.gpus) < large or last.in_a_row >= IN_A_ROW:
         return None
     limits_w = tuple(snapshot.domain_limit_w[np.isfinite(snapshot.domain_limit_w)].tolist())
     if limits_w != last.limits_w or len(last.free) != len(snapshot.gpus):
         return None
-    news = waiting - last.waited - last.stopped
+    arrived = _arrived(snapshot, last)
     freed = snapshot.gpus.free & ~last.free
-    if len(news) > FEW_JOBS or int(freed.sum()) > FEW_GPUS:
+    if len(arrived) > FEW_JOBS or int(freed.sum()) > FEW_GPUS:
         return None
     jobs = np.zeros(len(snapshot.jobs), dtype=bool)
-    arrived = np.array([snapshot.jobs.row_of[job_id] for job_id in sorted(news)], dtype=np.int64)
     jobs[arrived] = True
     if freed.any():
         jobs[_most_important(snapshot)] = True
@@ -98,13 +110,18 @@ def focus_on(
     return Focus(jobs=jobs, closed=last.closed)
 
 
-def waiting_ids(snapshot: Snapshot) -> frozenset[str]:
-    """Jobs that wait and may start."""
-    ids = snapshot.jobs.ids
-    return frozenset([ids[row] for row in np.nonzero(_waiting(snapshot))[0].tolist()])
+def _arrived(snapshot: Snapshot, last: Looked) -> Ints:
+    """Rows of the jobs that came to wait: nearly all others are where they were, and need no look-up."""
+    ids, id_hash = snapshot.jobs.ids, snapshot.jobs.ints("id_hash")
+    both = min(len(id_hash), len(last.id_hash))
+    stayed = np.zeros(len(ids), dtype=bool)
+    stayed[:both] = last.waited[:both] & (id_hash[:both] == last.id_hash[:both])
+    others = np.nonzero(_waiting(snapshot) & ~stayed)[0]
+    return np.array([row for row in others.tolist() if not last.expects(ids[row])], dtype=np.int64)
 
 
 def _waiting(snapshot: Snapshot) -> Bools:
+    """Per job: waits and may start."""
     rows: Bools = snapshot.jobs.waiting & snapshot.jobs.bools("eligible")
     return rows
 
@@ -113,6 +130,9 @@ def _most_important(snapshot: Snapshot) -> Ints:
     """Waiting jobs by rank, then the oldest; none larger than what is free."""
     jobs = snapshot.jobs
     rows = np.nonzero(_waiting(snapshot) & (jobs.ints("gpus") <= int(snapshot.gpus.free.sum())))[0]
+    rank = jobs.ints("rank")[rows]
+    if len(rows) > ASKED_AGAIN:
+        rows = rows[rank >= np.partition(rank, -ASKED_AGAIN)[-ASKED_AGAIN]]
     order = np.lexsort((jobs.floats("submitted_s")[rows], -jobs.ints("rank")[rows]))
     return rows[order[:ASKED_AGAIN]]
 

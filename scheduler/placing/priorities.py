@@ -52,8 +52,9 @@ def starts_with(posed: Posed, scene: Scene) -> list[str | None]:
     ladder, gpus = terraces.ladder, kin.gpus[terraces.kin]
     found: list[str | None] = [None] * len(kin)
     whole = kin.nodes[terraces.kin] == 1
+    stoppable = _stoppable(posed, scene)
     for one in reversed(_classes(posed)):
-        yields = _yields(posed, scene, one.rank)
+        yields = _yields(posed, scene, stoppable, one.rank)
         rows = np.nonzero(whole & (kin.rank[terraces.kin] < one.rank))[0]
         first, ask = distinct(terraces.kind[rows], gpus[rows])
         spots = [
@@ -89,34 +90,46 @@ def _cheapest(posed: Posed, scene: Scene, found: _Yield, kind: int, gpus: int) -
 def _classes(posed: Posed) -> tuple[_Class, ...]:
     """The priority classes of the jobs in the picture, lowest first."""
     jobs = posed.snapshot.jobs
-    ranks, first = np.unique(jobs.ints("rank"), return_index=True)
+    rank_of = jobs.ints("rank")
+    ranks = np.nonzero(np.bincount(rank_of))[0]  # places in the list of classes: few, and small
+    first = [int(np.argmax(rank_of == rank)) for rank in ranks.tolist()]
     values = jobs.floats("value_per_gpu_h")
     return tuple(
         _Class(rank, jobs.jobs[row].spec.priority, float(values[row]))
-        for rank, row in zip(ranks.tolist(), first.tolist(), strict=True)
+        for rank, row in zip(ranks.tolist(), first, strict=True)
     )
 
 
-def _yields(posed: Posed, scene: Scene, rank: int) -> _Yield:
-    """Residents below this rank that may be stopped, run on one pool alone, and are not stopped anyway."""
-    problem, cast, choice = posed.problem, posed.cast, scene.choice
-    options, holds = problem.options, problem.holds
-    stays = options.act[choice.option] == int(Act.RUN)
+def _stoppable(posed: Posed, scene: Scene) -> Ints:
+    """Rows of `holds`: residents that may be stopped, run on one pool alone, and are not stopped anyway; by
+    pool, cheapest GPU first."""
+    problem, choice = posed.problem, scene.choice
+    holds = problem.holds
+    stays = problem.options.act[choice.option] == int(Act.RUN)
     alone = np.bincount(holds.resident, minlength=len(problem.residents)) == 1
-    mine = stays & alone & (problem.residents.rank < rank) & np.isfinite(cast.stop_loss)
+    mine = stays & alone & np.isfinite(posed.cast.stop_loss)
     rows = np.nonzero(mine[holds.resident] & (holds.pool >= 0) & (holds.freed > 0))[0]
-    who = holds.resident[rows]
-    loss = cast.stop_loss[who] + options.worth[choice.option[who]]
-    cap_w = options.cap_w[choice.option[who]]
-    watts = holds.fixed_w[rows] + holds.steered[rows] * cap_w - holds.empty_w[rows]
-    order = np.lexsort((loss / holds.freed[rows], holds.pool[rows]))
-    pool = holds.pool[rows][order]
+    return rows[np.lexsort((_loss(posed, scene, rows) / holds.freed[rows], holds.pool[rows]))]
+
+
+def _loss(posed: Posed, scene: Scene, rows: Ints) -> Floats:
+    """What stopping each loses, and what it would have brought."""
+    who = posed.problem.holds.resident[rows]
+    return posed.cast.stop_loss[who] + posed.problem.options.worth[scene.choice.option[who]]
+
+
+def _yields(posed: Posed, scene: Scene, stoppable: Ints, rank: int) -> _Yield:
+    """Those of them below this rank."""
+    problem, holds = posed.problem, posed.problem.holds
+    rows = stoppable[problem.residents.rank[holds.resident[stoppable]] < rank]
+    cap_w = problem.options.cap_w[scene.choice.option[holds.resident[rows]]]
+    pool = holds.pool[rows]
     first = np.searchsorted(pool, pool)
     return _Yield(
         pool=pool,
-        gpus=_sums(holds.freed[rows][order].astype(np.float64), first).astype(np.int64),
-        loss=_sums(loss[order], first),
-        watts=_sums(watts[order], first),
+        gpus=_sums(holds.freed[rows].astype(np.float64), first).astype(np.int64),
+        loss=_sums(_loss(posed, scene, rows), first),
+        watts=_sums(holds.fixed_w[rows] + holds.steered[rows] * cap_w - holds.empty_w[rows], first),
     )
 
 

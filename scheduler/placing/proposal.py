@@ -12,6 +12,7 @@ from scheduler.decision_tables import CONDITION_CODE, CapTable
 from scheduler.model import Condition, WaitReason
 from scheduler.placing.boarding import Boarding, board
 from scheduler.placing.build import Posed
+from scheduler.placing.paths import under_any
 from scheduler.placing.problem import Act, Choice
 from scheduler.placing.waits import waits_for
 
@@ -53,11 +54,11 @@ def _by_name(posed: Posed, columns: Ints) -> list[int]:
 def _starts(posed: Posed, choice: Choice, boarding: Boarding) -> tuple[Start, ...]:
     ids, uuids = posed.snapshot.jobs.ids, posed.snapshot.gpus.uuids
     jobs, caps = choice.start_job.tolist(), choice.start_cap_w.tolist()
-    names, begin = [uuids[row] for row in boarding.gpu.tolist()], boarding.begin.tolist()
+    names, begin = tuple([uuids[row] for row in boarding.gpu.tolist()]), boarding.begin.tolist()
     return tuple(
         Start(
             job_id=ids[jobs[start]],
-            gpu_uuids=tuple(names[begin[start] : begin[start + 1]]),
+            gpu_uuids=names[begin[start] : begin[start + 1]],
             cap_w=caps[start],
         )
         for start in boarding.order.tolist()
@@ -149,7 +150,7 @@ def _lowered(posed: Posed, choice: Choice, boarding: Boarding) -> CapTable:
     problem, cast = posed.problem, posed.cast
     act, cap_w = problem.options.act[choice.option], problem.options.cap_w[choice.option]
     tight = _overdrawn(posed, choice, boarding) & ~posed.short
-    under = np.any(tight[np.maximum(problem.index.ancestors, 0)] & (problem.index.ancestors >= 0), axis=1)
+    under = under_any(problem.index, tight)
     holds = problem.holds
     touched = np.zeros(len(act), dtype=bool)
     inside = holds.leaf >= 0

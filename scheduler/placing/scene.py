@@ -9,6 +9,7 @@ import numpy as np
 
 from power.arrays import Floats, Ints
 from scheduler.placing.build import Posed
+from scheduler.placing.paths import least_over
 from scheduler.placing.problem import ANY_SPLIT, Act, Choice, PlacementProblem
 
 
@@ -69,9 +70,7 @@ class Scene:
         return [int(column) for column in over if column >= 0]
 
     def _over_pools(self, watts: Floats) -> Floats:
-        over = self.problem.index.ancestors
-        least = np.min(np.where(over >= 0, watts[np.maximum(over, 0)], np.inf), axis=1)
-        return np.asarray(least[self.problem.pools.leaf], dtype=np.float64)
+        return least_over(self.problem.index, watts)[self.problem.pools.leaf]
 
     @cached_property
     def _starts_w(self) -> Floats:

@@ -34,10 +34,11 @@ def waits_for(posed: Posed, choice: Choice, boarding: Boarding) -> WaitTable:
     for kin in np.unique(kin_of[~own]).tolist():
         told[kin] = speaker.say(speaker.of_kin(kin))
     answer = told[kin_of]
-    for at in np.nonzero(own)[0].tolist():
-        answer[at] = speaker.say(speaker.of_job(int(queue.job[entry[at]]), int(kin_of[at])))
+    at = np.nonzero(own)[0]
+    alone = zip(queue.job[entry[at]].tolist(), kin_of[at].tolist(), strict=True)
+    answer[at] = [speaker.say(speaker.of_job(row, kin)) for row, kin in alone]
     return WaitTable(
-        job_ids=tuple(ids[row] for row in queue.job[entry].tolist()),
+        job_ids=tuple([ids[row] for row in queue.job[entry].tolist()]),
         answer=answer,
         answers=tuple(speaker.answers),
     )
@@ -48,6 +49,7 @@ class _Speaker:
 
     def __init__(self, posed: Posed, choice: Choice, boarding: Boarding) -> None:
         self._posed, self._boarding = posed, boarding
+        self._gpus = np.diff(boarding.begin).tolist()  # by start
         late = np.nonzero(boarding.late)[0]
         self._late = dict(zip(choice.start_job[late].tolist(), late.tolist(), strict=True))
         self._never = Never(posed)
@@ -83,12 +85,10 @@ class _Speaker:
         return reason, f"{detail}; {self._seat(self._seats[row])}"
 
     def _coming(self, row: int) -> str:
-        boarding, start = self._boarding, self._late[row]
-        gpus = boarding.gpu[boarding.begin[start] : boarding.begin[start + 1]]
-        owners = {owner for owner in self._posed.snapshot.gpus.holder[gpus].tolist() if owner >= 0}
-        ids = self._posed.snapshot.jobs.ids
-        names = ", ".join(sorted(ids[owner] for owner in owners)) or "others"
-        come = "GPU comes" if len(gpus) == 1 else f"{len(gpus)} GPUs come"
+        start, ids = self._late[row], self._posed.snapshot.jobs.ids
+        names = ", ".join(sorted([ids[owner] for owner in self._boarding.owners.get(start, ())])) or "others"
+        gpus = self._gpus[start]
+        come = "GPU comes" if gpus == 1 else f"{gpus} GPUs come"
         return f"its {come} free when {names} has stopped"
 
     def _seat(self, seat: Seat) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cached_property
 
 import numpy as np
 
@@ -27,23 +28,21 @@ class Never:
     def __init__(self, posed: Posed) -> None:
         self._posed = posed
         self._asks: dict[tuple[int, int, int], Reason | None] = {}
-        self._room_w: float | None = None
+        self._told: dict[int, Reason | None] = {}  # by kin
+        of = posed.queue.kin
+        self._key = list(zip(of.gpus.tolist(), of.asked_nodes.tolist(), of.gpu_type.tolist(), strict=True))
         gpus = posed.snapshot.gpus
         kinds = max(1, len(gpus.kinds))
         self._of_kind: Ints = np.bincount(gpus.kind, minlength=kinds)
-        self._usable: Ints = np.bincount(gpus.kind[gpus.usable], minlength=kinds)
-        code = (np.maximum(gpus.leaf, 0) * kinds + gpus.kind)[gpus.leaf >= 0]
-        self._sizes: Ints = np.bincount(code, minlength=len(posed.problem.index.names) * kinds).reshape(
-            -1, kinds
-        )
 
     def reason(self, kin: int) -> Reason | None:
         """None: it could start, were everything free."""
-        of = self._posed.queue.kin
-        key = (int(of.gpus[kin]), int(of.asked_nodes[kin]), int(of.gpu_type[kin]))
-        if key not in self._asks:
-            self._asks[key] = self._too_large(*key)
-        return self._asks[key] or self._too_few_watts(kin) or self._away(kin)
+        if kin not in self._told:
+            key = self._key[kin]
+            if key not in self._asks:
+                self._asks[key] = self._too_large(*key)
+            self._told[kin] = self._asks[key] or self._too_few_watts(kin) or self._away(kin)
+        return self._told[kin]
 
     def _too_large(self, gpus: int, nodes: int, gpu_type: int) -> Reason | None:
         suits = self._suits(gpu_type)
@@ -58,14 +57,31 @@ class Never:
             of_type = f" of type {name!r}" if name else ""
             asks = f"asks for {gpus_word(gpus)}{of_type}"
             return WaitReason.UNSATISFIABLE, f"{asks}, the largest that can ever fit is {largest}"
+        return self._too_wide(gpus, nodes, suits) if nodes > 1 else None
+
+    def _too_wide(self, gpus: int, nodes: int, suits: Ints) -> Reason | None:
         sizes = self._sizes[:, suits]
-        if nodes > 1 and int((sizes >= gpus // nodes).sum(axis=0).max()) < nodes:
-            return (
-                WaitReason.UNSATISFIABLE,
-                f"asks for {nodes} nodes with {gpus_word(gpus // nodes)} each, which no set of nodes has;"
-                f" the largest single node has {int(sizes.max())}",
-            )
-        return None
+        if int((sizes >= gpus // nodes).sum(axis=0).max()) >= nodes:
+            return None
+        return (
+            WaitReason.UNSATISFIABLE,
+            f"asks for {nodes} nodes with {gpus_word(gpus // nodes)} each, which no set of nodes has;"
+            f" the largest single node has {int(sizes.max())}",
+        )
+
+    @cached_property
+    def _sizes(self) -> Ints:
+        """GPUs per node (domain column) and kind."""
+        gpus, kinds = self._posed.snapshot.gpus, len(self._of_kind)
+        code = (np.maximum(gpus.leaf, 0) * kinds + gpus.kind)[gpus.leaf >= 0]
+        count = np.bincount(code, minlength=len(self._posed.problem.index.names) * kinds)
+        return np.asarray(count.reshape(-1, kinds), dtype=np.int64)
+
+    @cached_property
+    def _usable(self) -> Ints:
+        """GPUs in service per kind."""
+        gpus = self._posed.snapshot.gpus
+        return np.bincount(gpus.kind[gpus.usable], minlength=len(self._of_kind))
 
     def _too_few_watts(self, kin: int) -> Reason | None:
         """The root's configured limit against the job alone, everything else idle."""

@@ -55,6 +55,8 @@ class WhyNow:
         self._posed, self._scene = posed, scene
         self._pools = posed.problem.pools
         self._asks: dict[tuple[int, int, int], _Ask] = {}
+        of = posed.queue.kin
+        self._key = list(zip(of.gpus.tolist(), of.nodes.tolist(), of.gpu_type.tolist(), strict=True))
         self._raised = starts_with(posed, scene)
         terraces = posed.terraces
         self._pair = {
@@ -64,8 +66,7 @@ class WhyNow:
 
     def reason(self, kin: int) -> Reason:
         """For a kin that some set of pools could hold."""
-        of = self._posed.queue.kin
-        key = (int(of.gpus[kin]), int(of.nodes[kin]), int(of.gpu_type[kin]))
+        key = self._key[kin]
         if key not in self._asks:
             self._asks[key] = self._ask(*key)
         ask = self._asks[key]

@@ -68,6 +68,15 @@ def test_without_news_nobody_is_looked_at() -> None:
     assert list(decision.waits) == []  # what b was told holds
 
 
+def test_who_waited_in_another_row_is_no_news() -> None:
+    """The row of a job that goes is taken by another."""
+    stays, waits = running(job("a", gpus=4), 0, 1, 2, 3), job("b", gpus=4, minutes_ago=5)
+    placement = placement_after(world(job("gone", gpus=4), stays, waits))
+    decision = placement.decide(world(waits, stays), time_limit_s=1.0)
+    assert scopes(decision) == [True]
+    assert list(decision.waits) == []
+
+
 def test_what_it_stopped_itself_is_no_news() -> None:
     low, high = running(job("low", gpus=4, priority="low"), 0, 1, 2, 3), job("high", gpus=4, priority="high")
     placement = placement_after(world(low, high))

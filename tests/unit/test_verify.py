@@ -207,6 +207,24 @@ def test_a_gpu_that_is_being_left_is_named_with_who_leaves_it() -> None:
     assert [p.job_id for p in kept.preempts] == ["old"]
 
 
+def test_of_many_starts_each_that_waits_for_gpus_is_told_for_which() -> None:
+    old, young = running(job("old", gpus=2, priority="low"), 0, 1), running(job("young"), 2)
+    waiting = (job("a", gpus=2), job("b", priority="high"), job("c"), job("d"))
+    world = snapshot(gpus(6), old, young, *waiting)
+    asked = (start("a", 5, 0), start("b", 1), start("c", 2), start("d", 4), start("x", 3))
+    stop = Preempt(job_id="old", cause="c")
+    kept, refused = verify(Decision(starts=asked, preempts=(stop,)), world)
+    assert [s.job_id for s in kept.starts] == ["d"]
+    assert [(r.job_id, r.reason, r.part) for r in refused] == [
+        ("b", "GPU gpu-1 comes free when job old has stopped", asked[1]),
+        ("a", "GPU gpu-0 comes free when job old has stopped", asked[0]),
+        ("c", "GPU gpu-2 is not free any more", asked[2]),
+        ("x", "there is no such job any more", asked[4]),
+    ]
+    assert [(w.job_id, w.reason) for w in kept.waits] == [(name, WaitReason.GPUS) for name in "bac"]
+    assert (len(refused), refused.per_action()) == (4, {"start": 4})
+
+
 def test_where_watts_are_short_the_most_important_starts_keep_their_place() -> None:
     names = ("old", "new", "low")
     waiting = (
