@@ -30,8 +30,11 @@ class Lot:
 
     def best_offer(self, cost: Floats | float) -> Ints:
         """Per group: the offer (position in the lot) that earns most, the lower cap of two equals."""
-        earned = self.worth - cost
-        hit = np.nonzero(earned >= self.best(cost)[self.row])[0]
+        return self.offer_at(cost, self.best(cost))
+
+    def offer_at(self, cost: Floats | float, best: Floats) -> Ints:
+        """The same, where it is known what the `best` offer of each group earns."""
+        hit = np.nonzero(self.worth - cost >= best[self.row])[0]
         chosen = np.zeros(len(self.group), dtype=np.int64)
         chosen[self.row[hit[::-1]]] = hit[::-1]
         return chosen
@@ -46,9 +49,9 @@ class Lot:
 
 @dataclass(frozen=True)
 class Demand:
-    """What is wanted, by rank of who wants it; `watts` are by (mask, rank), counted once."""
+    """What is wanted; `watts` are by (mask, size, rank), counted once."""
 
-    money: Floats  # per rank: beyond all prices
+    money: Floats  # per size and rank, flat: beyond all prices
     zone: Ints  # per group: where it earns most, -1 where it would rather wait
     part_w: Floats  # per group: watts of one part there, as far as watts are priced
     parts: Floats  # by (zone, size, rank)
@@ -83,7 +86,8 @@ class Bids:
         self._free = [lot.best(0.0) for lot in self.lots]
         self._count = groups.count.astype(np.float64)
         self._weight = self._count * groups.gpus
-        self._cell = market.size * max(1, len(market.ranks)) + market.rank
+        self._cells = [market.cell[lot.group] for lot in self.lots]
+        self._units = [market.units[lot.group] for lot in self.lots]
 
     def _lot(self, number: int, zones: Ints) -> Lot:
         market, offers, groups = self._market, self._market.problem.offers, self._market.problem.groups
@@ -118,35 +122,39 @@ class Bids:
         shape = part_price.shape[1:]
         profit = np.zeros(len(market.problem.groups))
         best_zone = np.full(len(profit), -1)
+        values: list[Floats] = []
         for zone in range(len(zones)):
             lot, price = self.lots[self._lot_of[zone]], start_price[zones.mask[zone]]
             value = lot.best(self._cost(zone, price)) if price.any() else self._free[lot.number]
-            gain = value - part_price[zone].ravel()[self._cell[lot.group]]
-            gain *= market.units[lot.group]
-            better = gain > profit[lot.group]
+            values.append(value)
+            gain = value - part_price[zone].ravel()[self._cells[lot.number]]
+            gain *= self._units[lot.number]
+            better = np.nonzero(gain > profit[lot.group])[0]
             profit[lot.group[better]] = gain[better]
             best_zone[lot.group[better]] = zone
-        parts, watts, part_w = self._taken(best_zone, start_price, part_price.shape)
-        money = totals(market.rank, profit * self._count, shape[1])
+        parts, watts, part_w = self._taken(best_zone, values, start_price, part_price.shape)
+        money = totals(market.cell, profit * self._count, shape[0] * shape[1])
         return Demand(money, best_zone, part_w, parts, watts)
 
     def _taken(
-        self, best_zone: Ints, start_price: Floats, shape: tuple[int, ...]
+        self, best_zone: Ints, values: list[Floats], start_price: Floats, shape: tuple[int, ...]
     ) -> tuple[Floats, Floats, Floats]:
+        """(parts, watts, watts of one part per group); `values`: per zone, what its lot's groups earn."""
         market, zones = self._market, self._market.zones
-        parts, watts = np.zeros(shape), np.zeros(start_price.shape)
+        parts, watts = np.zeros(shape), np.zeros((len(start_price), *shape[1:]))
         part_w = np.zeros(len(best_zone))
-        for zone in np.unique(best_zone[best_zone >= 0]):
+        for zone in np.unique(best_zone[best_zone >= 0]).tolist():
             lot, mask = self.lots[self._lot_of[zone]], zones.mask[zone]
             mine = np.nonzero(best_zone[lot.group] == zone)[0]
             group = lot.group[mine]
             wanted = self._count[group] * market.units[group]
-            cells = np.bincount(self._cell[group], wanted, shape[1] * shape[2])
+            cells = np.bincount(market.cell[group], wanted, shape[1] * shape[2])
             parts[zone] = cells.reshape(shape[1:])
             if market.masks[mask].any():
-                chosen = lot.best_offer(self._cost(int(zone), start_price[mask]))[mine]
+                chosen = lot.offer_at(self._cost(zone, start_price[mask]), values[zone])[mine]
                 part_w[group] = self._load_w[zone][chosen]
-                watts[mask] += np.bincount(market.rank[group], wanted * part_w[group], shape[2])
+                used_w = np.bincount(market.cell[group], wanted * part_w[group], shape[1] * shape[2])
+                watts[mask] += used_w.reshape(shape[1:])
         return parts, watts, part_w
 
     def habits(self, start_price: Floats, shape: tuple[int, ...], *, least: bool = False) -> Habits:

@@ -29,13 +29,10 @@ ROUNDS = 36  # looks at the market; each costs about as much as the next
 WARM_ROUNDS = 8
 CLOSE = 3e-4  # of what could be gained over leaving all as it is
 PRICE_SHARE = 0.6  # of the time limit
-DEAR = (
-    1.25  # times the prices at which residents and starts make room for more starts, before caps rise again
-)
 INDIFFERENT = 1e-3  # share of the dearest part's price: who would lose no more than that may start, too
 GOOD_GAP = 0.003  # with a larger one other ways of rounding are tried, while there is time
 TURNS = (0.25, 0.5, 0.75, 0.125, 0.625)
-TURN_SHARE = 0.4  # of the time limit, by which the last of them must be done
+TURN_SHARE = 0.25  # of the time limit, by which the last of them must be done
 LOOSER = 1.5  # a quick answer may be this much further from its bound than the last full one was
 
 
@@ -152,7 +149,8 @@ class _Builder:
         return step
 
     def _frugal(self) -> Ints:
-        return self._dual.steps_at(replace(self._prices, watt=self._prices.watt * DEAR))
+        """Steps of residents at these prices: as many watts as they pay for, and no more."""
+        return self._dual.steps_at(self._prices)
 
     def _packing(self, step: Ints, *, may_stop: Ints) -> Packing:
         market = self._market
@@ -192,7 +190,7 @@ class _Builder:
 
     def _leveled(self, placed: Placed, packing: Packing, step: Ints) -> Leveling:
         leveling = Leveling(self._market, placed, packing.stopped)
-        leveling.begin(step, self._watt_price * DEAR)
+        leveling.begin(step, self._watt_price)
         leveling.repair()
         return leveling
 

@@ -87,6 +87,7 @@ class Leveling:
         key = np.nonzero(total)[0]
         self._piece_w, self._piece_climber, self._piece_domain = total[key], key // domains, key % domains
         self._piece_start = np.searchsorted(self._piece_climber, np.arange(len(self.step) + 1))
+        self._limited = np.nonzero(np.diff(self._piece_start))[0]  # climbers under some tight domain
 
     def begin(self, resident_step: Ints, watt_price: Floats) -> None:
         """Residents as suggested, starts at their best; `watt_price` is per tight domain and rank."""
@@ -215,7 +216,8 @@ class Leveling:
         least = np.minimum.accumulate(self.room.left_w[:, ::-1], axis=1)[:, ::-1]
         room = least[self._piece_domain, self.rank[self._piece_climber]] / self._piece_w
         most = np.full(len(self.step), np.inf)
-        np.minimum.at(most, self._piece_climber, room)
+        if len(room):
+            most[self._limited] = np.minimum.reduceat(room, self._piece_start[self._limited])
         return most
 
     def _first_that_fit(self, climber: Ints, more_w: Floats) -> Bools:

@@ -18,6 +18,7 @@ from scheduler.placing.problem import ANY_SPLIT, Act, PlacementProblem
 
 MOST_NODE_GPUS = 16  # of larger pools every GPU is priced by itself, which only weakens the bound
 MOST_PRICED = 64  # domains; the others are kept by the answer, not by the bound
+MOST_PARTIES = 16  # of residents and nodes
 
 
 def totals(of: Ints, amount: Floats, count: int) -> Floats:
@@ -134,6 +135,32 @@ class Market:
         )
 
     @cached_property
+    def party(self) -> Ints:
+        """Per mask: the party of residents and nodes there. What each party would do is learned by itself."""
+        masks = len(self.masks)
+        found: Ints = np.arange(masks) * min(masks, MOST_PARTIES) // masks
+        return found
+
+    @cached_property
+    def cell(self) -> Ints:
+        """Per group: the size of its parts and its rank as one number."""
+        found: Ints = self.size * max(1, len(self.ranks)) + self.rank
+        return found
+
+    @property
+    def parties(self) -> int:
+        """Parties of residents and nodes; waiting jobs are others."""
+        return int(self.party[-1]) + 1
+
+    @cached_property
+    def home(self) -> Ints:
+        """Per resident: the party it belongs to, that of its first node."""
+        holds, residents = self.problem.holds, len(self.problem.residents)
+        found = np.zeros(residents, dtype=np.int64)
+        found[holds.resident[::-1]] = self.party[self.mask[holds.leaf[::-1]]]
+        return found
+
+    @cached_property
     def tight_above(self) -> Ints:
         """Per column of the tree: rows of `tight` over it, -1 where a level has none."""
         index, tight = self.problem.index, self.problem.tight
@@ -216,10 +243,10 @@ class Stays:
     def best_at(self, cap_price: Floats) -> tuple[Floats, Ints]:
         """(worth less price of watts, step) per resident, where a watt of cap costs it `cap_price`."""
         best = self.worth[0] - cap_price * self.cap_w[0]
-        step = np.zeros(len(best), dtype=np.int64)
+        step, other = np.zeros(len(best), dtype=np.int16), np.empty(len(best))
         for row in range(1, len(self.worth)):
-            other = self.worth[row] - cap_price * self.cap_w[row]
-            better = other > best
-            np.copyto(best, other, where=better)
-            np.copyto(step, row, where=better)
-        return best, step
+            np.multiply(cap_price, self.cap_w[row], out=other)
+            np.subtract(self.worth[row], other, out=other)
+            np.maximum(step, (other > best) * np.int16(row), out=step)
+            np.maximum(best, other, out=best)
+        return best, step.astype(np.int64)

@@ -32,7 +32,7 @@ class Wishes:
 def mixed(market: Market, found: Found, turn: float = 0.0) -> Wishes:
     """The wishes of all rounds, by weight; `turn` (0..1) deals the rounds out to nodes in another way."""
     residents = len(market.problem.residents)
-    rounds = _round_of(market, found.weight[:, 0], turn)
+    rounds = _round_of(market, found.weight[:, : market.parties], turn)
     step = np.zeros(residents, dtype=np.int64)
     share = np.zeros(residents)
     items = market.items
@@ -44,7 +44,7 @@ def mixed(market: Market, found: Found, turn: float = 0.0) -> Wishes:
             step[mine] = seen.step[mine]
             sold = seen.stopped & mine[items.resident]
             share += np.bincount(items.resident[sold], items.share[sold], residents)
-        weight = found.weight[row, 1:][market.rank]
+        weight = found.weight[row, market.parties :][market.cell]
         goes = np.nonzero((seen.zone >= 0) & (weight > 0))[0]
         number = weight[goes] * market.problem.groups.count[goes]
         members[seen.zone[goes], goes] += number
@@ -53,14 +53,18 @@ def mixed(market: Market, found: Found, turn: float = 0.0) -> Wishes:
 
 
 def _round_of(market: Market, weight: Floats, turn: float) -> Ints:
-    """Per resident: the round that its first node takes as its own."""
+    """Per resident: the round that its first node takes as its own, by the `weight` (rounds x parties)."""
     holds, index = market.problem.holds, market.problem.index
     first = np.full(len(market.problem.residents), len(index.names))
     np.minimum.at(first, holds.resident, holds.leaf)
-    edges = np.cumsum(weight)
-    place = (first * GOLDEN + turn) % 1.0 * edges[-1]
-    chosen: Ints = np.minimum(np.searchsorted(edges, place, side="right"), len(weight) - 1)
-    return chosen
+    edges = np.cumsum(weight, axis=0)
+    share = (first * GOLDEN + turn) % 1.0
+    chosen = np.zeros(len(first), dtype=np.int64)
+    for party in range(market.parties):
+        mine = np.nonzero(market.home == party)[0]
+        place = share[mine] * edges[-1, party]
+        chosen[mine] = np.searchsorted(edges[:, party], place, side="right")
+    return np.minimum(chosen, len(weight) - 1)
 
 
 def whole_members(members: Floats, count: Ints, turn: float = 0.0) -> Ints:

@@ -21,6 +21,8 @@ FIRST_BOX, LEAST_BOX, MOST_BOX = 0.2, 1e-4, 0.5  # in units of the scales below
 GROW, SHRINK = 1.5, 0.8
 MOST_ZONES = 24  # with prices of their own
 LAST_LOOK_S = 0.05
+# Planes are only ever added: the last basis stays dual feasible, and is kept unless the model is presolved.
+RESUMABLE = "use_dual_simplex: true use_preprocessing: false"
 REACH = 0.5  # of the way to where the models' sum is least: they are less wrong near the best prices
 GOOD_STEP = 0.1  # of the improvement that the models foresaw
 
@@ -73,13 +75,12 @@ class Scale:
         zone[self._own] = point[self._end :] * self._unit
         return Prices(watt, part, zone)
 
-    def slope(self, change: Prices) -> Floats:
-        """Change with the point of what changes so with the prices."""
-        unit = np.einsum("sk,asr,rl->akl", self._units, change.part, self._from, optimize=False)
-        zone = change.zone[self._own]
-        return np.concatenate(
-            [change.watt.ravel() * self._watt, unit.ravel() * self._unit, zone * self._unit]
-        )
+    def slopes(self, change: Prices) -> Floats:
+        """Change with the point of what changes so with the prices; a row per party."""
+        parties = len(change.zone)
+        unit = np.einsum("sk,pasr,rl->pakl", self._units, change.part, self._from, optimize=False)
+        parts = (change.watt * self._watt, unit * self._unit, change.zone[:, self._own] * self._unit)
+        return np.concatenate([part.reshape(parties, -1) for part in parts], axis=1)
 
     def point(self, remembered: Remembered | None) -> Floats:
         """What was remembered, in this market's terms; a plain guess where nothing was."""
@@ -154,13 +155,14 @@ class _Models:
         LP's figures near 1."""
         self._money, self._base = money, base
         self._solver = Solver.CreateSolver("GLOP")
+        self._solver.SetSolverSpecificParametersAsString(RESUMABLE)
         self._at = [self._solver.NumVar(0.0, 1.0, "") for _ in range(length)]
         infinity = self._solver.infinity()
         self._earned = [self._solver.NumVar(-infinity, infinity, "") for _ in range(parties)]
         self._solver.Minimize(sum(self._earned))
         self._planes: list[list[Constraint]] = []
 
-    def add(self, point: Floats, earned: Floats, slopes: list[Floats]) -> None:
+    def add(self, point: Floats, earned: Floats, slopes: Floats) -> None:
         """Party p earns at least earned[p] + slopes[p] x (point - this one)."""
         above = (earned - self._base) / self._money
         self._planes.append([])
@@ -239,4 +241,4 @@ def clear(dual: Dual, *, start: Remembered | None, rounds: int, close: float, un
 
 
 def _learn(models: _Models, scale: Scale, point: Floats, verdict: Verdict) -> None:
-    models.add(point, verdict.earned, [scale.slope(change) for change in verdict.slopes])
+    models.add(point, verdict.earned, scale.slopes(verdict.slopes))

@@ -7,15 +7,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from power.arrays import Bools, Floats, Ints
-from scheduler.placing.market import Market
+from scheduler.placing.market import Market, totals
 from scheduler.placing.node_fill import Fill
 
 
 @dataclass(frozen=True)
 class Supply:
-    """Money that nodes earn beyond what stopping costs; parts sold by (zone, size, rank); items freed."""
+    """Money that nodes earn beyond what stopping costs, per zone; parts sold by (zone, size, rank); items
+    freed."""
 
-    money: float
+    money: Floats
     parts: Floats
     stopped: Bools
 
@@ -25,15 +26,18 @@ class _Sets:
     """Every set of residents worth looking at on every small pool that has any: of those that free equally
     much for the same ranks (a run of items), always the cheapest few.
 
-    `start` is where each pool's sets begin. `runs`: for each place in a set, (rows of sets that have it,
-    where its run begins, where the chosen part of it ends).
+    `pool` and `number` of its sets, `start` where they begin; `state` per set. For each place in a set:
+    `paid` are (rows of sets that have it, the last item chosen for it), `run` and `taken` (places x sets) the
+    run that it chooses from, and how many; a set without it takes none of a run that nobody has.
     """
 
     pool: Ints
+    number: Ints
     start: Ints
-    of: Ints
     state: Ints
-    runs: list[tuple[Ints, Ints, Ints]]
+    paid: list[tuple[Ints, Ints]]
+    run: Ints
+    taken: Ints
 
 
 class Stops:
@@ -44,26 +48,44 @@ class Stops:
         pools, items = market.problem.pools, market.items
         self._ready = (pools.free + pools.coming).astype(np.int64)
         self._small_item = market.small_pool[items.pool]
-        number = np.bincount(items.pool, minlength=len(pools))
-        self._idle = np.nonzero(market.small_pool & (number == 0))[0]
-        counts = np.zeros((len(self._idle), market.classes), dtype=np.int64)
-        counts[:, 0] = self._ready[self._idle]
-        self._idle_state = market.states.of(counts)
         run_key = (items.pool * market.classes + items.kind) * (int(items.freed.max(initial=0)) + 1)
         key = run_key + items.freed
         first = np.concatenate([[True], key[1:] != key[:-1]]) if len(key) else np.zeros(0, dtype=bool)
-        self._run = np.cumsum(first) - 1
-        run_start = np.nonzero(first)[0]
-        self._sets = self._all_sets(run_start, np.diff(np.append(run_start, len(key))))
-        several = np.bincount(self._run, minlength=len(run_start)) > 1
-        self._mixed = np.nonzero(several[self._run])[0] if len(key) else np.zeros(0, dtype=np.int64)
+        self._run_start = np.nonzero(first)[0]
+        self._length = np.diff(np.append(self._run_start, len(key)))
+        self._place = np.arange(len(key)) - np.repeat(self._run_start, self._length)
+        self._mixed = self._mixed_runs()
+        self._there = self._mixed >= 0
+        self._sets = self._all_sets(self._run_start, self._length)
+        self._cell = self._cells(self._sets.pool, self._sets.number) + self._sets.state
+        self._idle_nodes = self._idle(np.bincount(items.pool, minlength=len(pools)) == 0)
         self._large = np.nonzero(~market.small_pool)[0]
         self._large_items = np.nonzero(~self._small_item)[0]
 
+    def _mixed_runs(self) -> Ints:
+        """Items of runs of more than one, a run a row, as many columns as the longest has; -1: no more."""
+        runs = np.nonzero(self._length > 1)[0]
+        column = np.arange(int(self._length.max(initial=0)))
+        return np.where(column < self._length[runs, None], self._run_start[runs, None] + column, -1)
+
+    def _cells(self, pool: Ints, number: Ints) -> Ints:
+        """Where the states of each pool's zone begin in a table of zones and states, `number` times each."""
+        return np.repeat(self._market.zones.of_pool[pool] * len(self._market.states.counts), number)
+
+    def _idle(self, nobody: Bools) -> Floats:
+        """zones x states: small pools on which nobody could be stopped."""
+        market = self._market
+        idle = np.nonzero(market.small_pool & nobody)[0]
+        counts = np.zeros((len(idle), market.classes), dtype=np.int64)
+        counts[:, 0] = self._ready[idle]
+        cell = self._cells(idle, np.ones(len(idle), dtype=np.int64)) + market.states.of(counts)
+        shape = (len(market.zones), len(market.states.counts))
+        return np.bincount(cell, minlength=shape[0] * shape[1]).reshape(shape).astype(np.float64)
+
     def _all_sets(self, run_start: Ints, length: Ints) -> _Sets:
         market, items = self._market, self._market.items
-        keep = self._small_item[run_start]
-        run_start, length = run_start[keep], length[keep]
+        small = np.nonzero(self._small_item[run_start])[0]
+        run_start, length = run_start[small], length[small]
         pool, first_run, runs = np.unique(items.pool[run_start], return_index=True, return_counts=True)
         place = np.arange(len(run_start)) - np.repeat(first_run, runs)
         stride = np.ones(len(run_start), dtype=np.int64)
@@ -78,58 +100,62 @@ class Stops:
         number = np.arange(len(of)) - start[of]
         counts = np.zeros((len(of), market.classes), dtype=np.int64)
         counts[:, 0] = self._ready[pool][of]
-        chosen = []
-        for turn in range(int(runs.max(initial=0))):
+        paid = []
+        places = (int(runs.max(initial=0)), len(of))
+        all_runs, all_taken = np.full(places, len(self._length)), np.zeros(places, dtype=np.int64)
+        for turn in range(places[0]):
             rows = np.nonzero(runs[of] > turn)[0]
             run = first_run[of[rows]] + turn
             taken = number[rows] // stride[run] % (length[run] + 1)
             rows, run, taken = rows[taken > 0], run[taken > 0], taken[taken > 0]
             begin = run_start[run]
             counts[rows, items.kind[begin]] += taken * items.freed[begin]
-            chosen.append((rows, begin, begin + taken))
-        return _Sets(pool, start, of, market.states.of(counts), chosen)
+            paid.append((rows, begin + taken - 1))
+            all_runs[turn, rows], all_taken[turn, rows] = small[run], taken
+        return _Sets(pool, total, start, market.states.of(counts), paid, all_runs, all_taken)
 
     def choose(self, fill: Fill, part_price: Floats, loss: Floats) -> Supply:
         """`fill`: the best for `part_price`; `loss`: what stopping each resident costs."""
         market, items, sets = self._market, self._market.items, self._sets
-        zone = market.zones.of_pool
         cost = loss[items.resident] * items.share
-        order = np.arange(len(cost))
-        by_cost = np.lexsort((cost[self._mixed], self._run[self._mixed]))
-        order[self._mixed] = self._mixed[by_cost]
-        paid = np.concatenate([[0.0], np.cumsum(cost[order])])
-        earned = fill.money[zone[sets.pool][sets.of], sets.state]
-        for rows, begin, end in sets.runs:
-            earned[rows] -= paid[end] - paid[begin]
+        order = self._cheapest_first(cost)
+        earned = fill.money.ravel()[self._cell]
+        paid = np.cumsum(cost[order])
+        paid -= np.repeat(np.concatenate([[0.0], paid])[self._run_start], self._length)
+        for rows, last in sets.paid:
+            earned[rows] -= paid[last]
         stopped = np.zeros(len(cost), dtype=bool)
-        nodes = np.zeros(fill.money.shape)
-        np.add.at(nodes, (zone[self._idle], self._idle_state), 1.0)
-        money = float(fill.money[zone[self._idle], self._idle_state].sum())
+        nodes, money = self._idle_nodes, (fill.money * self._idle_nodes).sum(axis=1)
         if len(sets.pool):
             best = np.maximum.reduceat(earned, sets.start)
-            money += float(best.sum())
-            hit = np.nonzero(earned >= best[sets.of])[0]
-            hit = hit[np.concatenate([[True], sets.of[hit][1:] != sets.of[hit][:-1]])]
-            np.add.at(nodes, (zone[sets.pool], sets.state[hit]), 1.0)
-            stopped[order[self._taken(hit)]] = True
+            money += np.bincount(market.zones.of_pool[sets.pool], best, len(money))
+            hit = np.nonzero(earned >= np.repeat(best, sets.number))[0]
+            if len(hit) > len(best):
+                hit = hit[np.searchsorted(hit, sets.start)]
+            nodes = nodes + np.bincount(self._cell[hit], minlength=nodes.size).reshape(nodes.shape)
+            stopped[order] = self._place < np.repeat(self._taken(hit), self._length)
         parts = fill.sold(nodes)
         if len(self._large):
             money += self._sell_large(part_price, cost, stopped, parts)
         return Supply(money, parts, stopped)
 
-    def _taken(self, hit: Ints) -> Ints:
-        """Positions of the items in these sets, cheapest first in each run."""
-        chosen = np.zeros(len(self._sets.of), dtype=bool)
-        chosen[hit] = True
-        edge = np.zeros(len(self._run) + 1, dtype=np.int64)
-        for rows, begin, end in self._sets.runs:
-            here = chosen[rows]
-            edge[begin[here]] += 1
-            np.subtract.at(edge, end[here], 1)
-        return np.nonzero(np.cumsum(edge)[:-1] > 0)[0]
+    def _cheapest_first(self, cost: Floats) -> Ints:
+        """All items, those of one run by cost."""
+        order = np.arange(len(cost))
+        ranked = np.argsort(np.append(cost, np.inf)[self._mixed], axis=1)
+        first = np.arange(len(ranked))[:, None] * self._mixed.shape[1]
+        order[self._mixed[self._there]] = self._mixed.ravel()[(ranked + first)[self._there]]
+        return order
 
-    def _sell_large(self, part_price: Floats, cost: Floats, stopped: Bools, parts: Floats) -> float:
-        """Large pools: every GPU at the best price of any part of one, whatever fits beside it."""
+    def _taken(self, hit: Ints) -> Ints:
+        """Per run: how many of its items are in these sets."""
+        number = np.zeros(len(self._length) + 1, dtype=np.int64)
+        for run, taken in zip(self._sets.run, self._sets.taken, strict=True):
+            number[run[hit]] = taken[hit]
+        return number[:-1]
+
+    def _sell_large(self, part_price: Floats, cost: Floats, stopped: Bools, parts: Floats) -> Floats:
+        """Per zone. Large pools: every GPU at the best price of any part of one, whatever fits beside it."""
         market, items = self._market, self._market.items
         zones, ranks = market.zones, part_price.shape[2]
         per_gpu = part_price / market.sizes[None, :, None]
@@ -153,4 +179,5 @@ class Stops:
                     rank = at[one, kind]
                     size = best_size[one, rank]
                     parts[one, size, rank] += gpus[one, kind] / market.sizes[size]
-        return float((rate[zone, 0] * self._ready[self._large]).sum() + np.maximum(gain, 0.0).sum())
+        money = totals(zone, rate[zone, 0] * self._ready[self._large], len(rate))
+        return money + totals(item_zone, np.maximum(gain, 0.0), len(rate))
