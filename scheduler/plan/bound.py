@@ -7,50 +7,79 @@ net gain, taken job by job as if alone, is at least the value of every plan. Goo
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from power.arrays import Floats
+from scheduler.plan.exclusive import Exclusive
 from scheduler.plan.prices import Left, SlotPrices, worth_of
 from scheduler.plan.problem import PlanProblem
 from scheduler.plan.runs import Chosen, Runs, used
 
-STEPS = 50
 LEAST = 2e-4  # of the bound: how much lower a walk must lead for another to follow
-FIRST_STEP = 2e-3  # the first step would earn this share of the bound, were the dual linear
-STEP_DECAY = 0.95
 MEMORY = 0.7  # of earlier directions: jobs move in flocks, and the mean of their moves is the better guide
 
 
-def dual_bound(problem: PlanProblem, prices: SlotPrices, best: Chosen | None = None) -> float:
-    """Money that no plan on the grid of these slots gains over deferring nothing into them."""
-    runs = Runs(problem).best(prices) if best is None else best
-    return worth_of(prices, _all_of_it(problem)) + float(np.maximum(runs.net, 0.0).sum())
+@dataclass(frozen=True)
+class Walk:
+    """Steps down the dual: the first would earn this share of the bound, were the dual linear."""
+
+    steps: int
+    first: float
+    decay: float
 
 
-def polished(problem: PlanProblem, prices: SlotPrices, *, walks: int, until_s: float = np.inf) -> SlotPrices:
+MANY_JOBS = Walk(50, 2e-3, 0.95)  # from prices that are nearly right
+FEW_JOBS = Walk(100, 2e-2, 0.97)  # of which each weighs: right prices are far from those of broken work
+
+
+class Dual:
+    """The bound as a function of prices. The largest gangs are taken together: see `exclusive`."""
+
+    def __init__(self, problem: PlanProblem) -> None:
+        self.problem = problem
+        self._every, self._exclusive = Runs(problem), Exclusive(problem)
+
+    def best(self, prices: SlotPrices) -> Chosen:
+        """The runs that net the most, of all that the bound at these prices lets run."""
+        return self._exclusive.apart(self._every.best(prices), prices)
+
+    def bound(self, prices: SlotPrices, best: Chosen) -> float:
+        """Money that no plan on the grid of these slots gains over deferring nothing into them."""
+        return worth_of(prices, _all_of_it(self.problem)) + float(np.maximum(best.net, 0.0).sum())
+
+
+def dual_bound(problem: PlanProblem, prices: SlotPrices) -> float:
+    """The bound at these prices."""
+    dual = Dual(problem)
+    return dual.bound(prices, dual.best(prices))
+
+
+def polished(
+    problem: PlanProblem, prices: SlotPrices, *, walk: Walk, walks: int, until_s: float = np.inf
+) -> SlotPrices:
     """The prices of the lowest bound met on at most `walks` walks down the dual from `prices`.
 
     `until_s` is a time of `time.perf_counter`.
     """
-    every, lowest = Runs(problem), np.inf
+    dual, lowest = Dual(problem), np.inf
     for _ in range(walks):
-        prices, bound = _walk(problem, every, prices, until_s)
+        prices, bound = _walked(dual, prices, walk, until_s)
         if bound > lowest * (1.0 - LEAST):
             break
         lowest = bound
     return prices
 
 
-def _walk(problem: PlanProblem, every: Runs, prices: SlotPrices, until_s: float) -> tuple[SlotPrices, float]:
+def _walked(dual: Dual, prices: SlotPrices, walk: Walk, until_s: float) -> tuple[SlotPrices, float]:
     """Subgradients with memory: (best prices met, their bound)."""
-    lowest, best_prices = np.inf, prices
+    problem, lowest, best_prices = dual.problem, np.inf, prices
     direction: dict[str, Floats] = {}
     scale = _scale(problem)
-    for step in range(STEPS):
-        runs = every.best(prices)
-        bound = dual_bound(problem, prices, runs)
+    for step in range(walk.steps):
+        runs = dual.best(prices)
+        bound = dual.bound(prices, runs)
         if bound < lowest:
             lowest, best_prices = bound, prices
         if time.perf_counter() > until_s:
@@ -63,7 +92,7 @@ def _walk(problem: PlanProblem, every: Runs, prices: SlotPrices, until_s: float)
         length = sum(float((along**2).sum()) for along in direction.values())
         if length <= 0 or bound <= 0:
             break
-        prices = _moved(problem, prices, direction, scale, FIRST_STEP * STEP_DECAY**step * bound / length)
+        prices = _moved(problem, prices, direction, scale, walk.first * walk.decay**step * bound / length)
     return best_prices, lowest
 
 

@@ -21,13 +21,14 @@ LEAST = 1e-9  # of the value: a gain
 STRETCH_H = 4.0
 NOISE = 0.5  # of the order in which they come back
 WHIM = (-5.0, -1.0)  # powers of ten: by what share of its gain a job's runs are liked more or less
-SEED = 0
+FORCED = 0.3  # of the rounds begin with a run for a job that has none, whoever is in its way
+FORCED_WHIM = 0.05
 
 
-def improve(placing: Placing, prices: SlotPrices, *, enough: float, until_s: float) -> None:
+def improve(placing: Placing, prices: SlotPrices, *, enough: float, until_s: float, seed: int = 0) -> None:
     """Change the placing for the better until little is found, its value is `enough`, or time is up."""
     if len(placing.problem.offers) * len(placing.problem.slots) <= MOST_CELLS:
-        _Improver(placing, prices).run(enough, until_s)
+        _Improver(placing, prices, seed).run(enough, until_s)
 
 
 def value_of(problem: PlanProblem, placing: Placing) -> float:
@@ -40,7 +41,7 @@ def value_of(problem: PlanProblem, placing: Placing) -> float:
 
 
 class _Improver:
-    def __init__(self, placing: Placing, prices: SlotPrices) -> None:
+    def __init__(self, placing: Placing, prices: SlotPrices, seed: int) -> None:
         self._placing, self._problem = placing, placing.problem
         every = Runs(self._problem)
         self._gain, self._last = every.table(SlotPrices.zero(self._problem))
@@ -50,7 +51,7 @@ class _Improver:
         most = np.zeros(len(self._problem.work))
         np.maximum.at(most, self._problem.offers.job, best)
         self._most = most
-        self._chance = np.random.default_rng(SEED)
+        self._chance = np.random.default_rng(seed)
 
     def run(self, enough: float, until_s: float) -> None:
         value = value_of(self._problem, self._placing)
@@ -62,27 +63,66 @@ class _Improver:
 
     def _round(self, value: float) -> float:
         placing = self._placing
-        jobs = self._picked()
+        forced = self._forced() if self._chance.random() < FORCED else None
+        jobs = self._picked() if forced is None else self._in_the_way(*forced)
         before = [(job, *self._run(job)) for job in jobs.tolist()]
-        for job, offer, first, last in before:
-            if offer >= 0:
-                placing.take_back(job, offer, first, last)
-        weigh = self._net if self._chance.random() < 0.5 else self._gain
-        spread = 10.0 ** self._chance.uniform(*WHIM)
-        order = self._most[jobs] * np.exp(self._chance.normal(0.0, NOISE, len(jobs)))
-        for job in jobs[np.argsort(-order, kind="stable")].tolist():
-            self._recreate(job, weigh, spread)
+        self._take_back(jobs)
+        if forced is not None and placing.room.fits(*forced[1:]):
+            placing.put(*forced)
+        self._recreated(jobs)
         changed = value_of(self._problem, placing)
         if changed >= value:
             return changed
-        for job in jobs.tolist():
-            offer, first, last = self._run(job)
-            if offer >= 0:
-                placing.take_back(job, offer, first, last)
+        self._take_back(jobs)
         for job, offer, first, last in before:
             if offer >= 0:
                 placing.put(job, offer, first, last)
         return value
+
+    def _take_back(self, jobs: Ints) -> None:
+        for job in jobs[self._placing.offer[jobs] >= 0].tolist():
+            self._placing.take_back(job, *self._run(job))
+
+    def _recreated(self, jobs: Ints) -> None:
+        """Those that have no run get one again, about in the order of what they can gain."""
+        weigh = self._net if self._chance.random() < 0.5 else self._gain
+        spread = 10.0 ** self._chance.uniform(*WHIM)
+        order = self._most[jobs] * np.exp(self._chance.normal(0.0, NOISE, len(jobs)))
+        for job in jobs[np.argsort(-order, kind="stable")].tolist():
+            if self._placing.offer[job] < 0:
+                self._recreate(job, weigh, spread)
+
+    def _forced(self) -> tuple[int, int, int, int] | None:
+        """A job without a run, the likelier the more it could gain, and a run of it that nets much."""
+        chances = np.where(self._placing.offer < 0, self._most, 0.0)
+        if chances.sum() <= 0:
+            return None
+        job = int(self._chance.choice(len(chances), p=chances / chances.sum()))
+        rows = slice(int(self._at[job]), int(self._at[job + 1]))
+        whim = self._chance.normal(0.0, FORCED_WHIM * self._most[job], self._net.shape[1])
+        row, first = divmod(int((self._net[rows] + whim).argmax()), self._net.shape[1])
+        return job, rows.start + row, first, int(self._last[rows.start + row, first])
+
+    def _in_the_way(self, job: int, offer: int, first: int, last: int) -> Ints:
+        """The job, those beside this run that must go for it, and some without a run."""
+        placing, problem = self._placing, self._problem
+        beside = (placing.offer >= 0) & (placing.first <= last) & (placing.last >= first)
+        if not problem.site.under.any():
+            beside &= problem.offers.zone[placing.offer] == problem.offers.zone[offer]
+        rows = np.nonzero(beside)[0]
+        worth = self._most[rows] / (problem.work.gpus * problem.work.full_h)[rows]
+        worth *= np.exp(self._chance.normal(0.0, NOISE, len(rows)))
+        gone = []
+        for other in rows[np.argsort(worth, kind="stable")].tolist():
+            if placing.room.fits(offer, first, last):
+                break
+            gone.append((other, *self._run(other)))
+            placing.take_back(*gone[-1])
+        for run in gone:
+            placing.put(*run)
+        left_out = np.nonzero((placing.offer < 0) & (self._most > 0))[0]
+        left_out = self._chance.permutation(left_out[left_out != job])[:RETRIED]
+        return np.concatenate([[job], [run[0] for run in gone], left_out]).astype(np.int64)
 
     def _run(self, job: int) -> tuple[int, int, int]:
         placing = self._placing

@@ -14,7 +14,7 @@ from functools import cached_property
 import numpy as np
 
 from power.arrays import Bools, Floats, Ints
-from scheduler.plan.spans import SAME_TIME_H, Spans
+from scheduler.plan.spans import SAME_TIME_H, Spans, from_zero
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,8 +141,18 @@ class PlanProblem:
 
     @cached_property
     def spans(self) -> Spans:
-        """What runs of each length span."""
-        return Spans(self.slots.edges_h, self.slots.market_per_mwh, self.site.gpus, self.site.zone_w)
+        """What runs of each length span; its runs are the offers."""
+        slots, site = self.slots, self.site
+        return Spans(slots.edges_h, slots.market_per_mwh, site.gpus, site.zone_w, self.offers.hours)
+
+    @cached_property
+    def energy(self) -> tuple[Floats, Floats]:
+        """L x S: what a run pays for energy, to the hour: (per watt-hour that it draws, per watt)."""
+        slots, last = self.slots, np.minimum(self.spans.last, len(self.slots) - 1)
+        rate = np.where(slots.known, slots.price_per_mwh, 0.0) / 1e6
+        upto = (from_zero(rate * slots.hours) - np.append(rate, 0.0) * slots.edges_h)[:-1]
+        start_h = slots.edges_h[:-1]
+        return rate[last], upto[last] + rate[last] * start_h - upto - rate * start_h
 
     @cached_property
     def factors(self) -> Floats:

@@ -70,14 +70,21 @@ def relax(problem: PlanProblem, *, time_limit_s: float) -> Relaxed | None:
     model = mathopt.Model.from_model_proto(_model(problem, cells, list(blocks.values())))
     left_s = max(LEAST_TIME_S, time_limit_s - (time.perf_counter() - began_s))
     limit = mathopt.SolveParameters(time_limit=timedelta(seconds=left_s), threads=1)
-    result = mathopt.solve(model, mathopt.SolverType.GLOP, params=limit)
+    rise = model.get_variable(len(cells.job))
+    result = mathopt.solve(model, mathopt.SolverType.GLOP, params=limit, model_params=_asked_for([rise]))
     if result.termination.reason is not mathopt.TerminationReason.OPTIMAL:
         return None
     duals = np.maximum(np.array(result.dual_values(list(model.linear_constraints()))), 0.0)
     sizes = np.cumsum([len(block.most) for block in blocks.values()])[:-1]
     by_block = dict(zip(blocks, np.split(duals, sizes), strict=True))
-    rise_w = result.variable_values([model.get_variable(len(cells.job))])[0]
+    rise_w = result.variable_values([rise])[0]
     return Relaxed(_spread_out(problem, begins, by_block), rise_w)
+
+
+def _asked_for(variables: list[mathopt.Variable]) -> mathopt.ModelSolveParameters:
+    """Every dual, and of the variables only these: reading them all takes as long as the LP."""
+    only = mathopt.VariableFilter(filtered_items=variables)
+    return mathopt.ModelSolveParameters(variable_values_filter=only, reduced_costs_filter=only)
 
 
 def _cells(problem: PlanProblem, begins: Ints) -> _Cells:

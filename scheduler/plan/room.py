@@ -6,7 +6,8 @@ import numpy as np
 
 from power.arrays import Bools, Floats, Ints
 from scheduler.plan.problem import PlanProblem
-from scheduler.plan.runs import SLACK
+from scheduler.plan.runs import SLACK, Chosen, used
+from scheduler.plan.spans import from_zero
 
 
 class Room:
@@ -17,7 +18,7 @@ class Room:
         self._problem = problem
         self.gpus = site.gpus.astype(np.float64)
         self.watts = site.watts.copy()
-        self._zone_w = self._over(slice(None))
+        self._zone_w = self._over(slice(None)).copy()
         self._under_peak_w = np.full(len(problem.slots), np.inf)
         if site.rise_price_per_w > 0:
             self._under_peak_w = np.maximum(site.peak_w + rise_w - site.draw_w, 0.0)
@@ -61,6 +62,29 @@ class Room:
             down_w = np.append(self._down_w, [np.inf, np.inf])[last + 1]
             free &= (self._up_w >= extra_w - SLACK) & (down_w >= extra_w - SLACK)
         return free
+
+    def together(self, runs: Chosen) -> Bools:
+        """Per job: whether its run meets only slots in which all these runs fit beside each other.
+
+        None does where ramps count: there a run may need another one beside it.
+        """
+        if self._ramps:
+            return np.zeros(len(runs.offer), dtype=bool)
+        gpus, watts, draw_w = used(self._problem, runs)
+        full_zone = self._problem.site.under @ (watts > self.watts + SLACK)
+        full = (gpus > self.gpus) | full_zone | (draw_w > self._under_peak_w + SLACK)
+        sums = from_zero(full.astype(np.float64))
+        zone = self._problem.offers.zone[runs.offer]
+        rows: Bools = runs.found & (sums[zone, runs.last + 1] == sums[zone, runs.first])
+        return rows
+
+    def place_all(self, runs: Chosen) -> None:
+        """Take what runs need that fit `together`."""
+        gpus, watts, draw_w = used(self._problem, runs)
+        self.gpus -= gpus
+        self.watts -= watts
+        self._zone_w = self._over(slice(None)).copy()
+        self._under_peak_w -= draw_w
 
     def place(self, offer: int, first: int, last: int, sign: float = 1.0) -> None:
         """Take what the run needs; `sign` -1 gives it back."""

@@ -1,26 +1,27 @@
 """Every run that a plan may choose: each offer from each slot, with its gain less what it pays.
 
-Offers whose runs span the same slots differ only by a few factors, so that all their runs are one small
-matrix product. Worked in pieces; nothing of the size of jobs x slots is kept.
+What a run pays depends on its slots, of which runs of one length span the same, and by a few factors on its
+offer. Worked in pieces that stay in cache; of many offers nothing of the size of offers x slots is kept.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 
 import numpy as np
 
 from power.arrays import Bools, Floats, Ints
 from scheduler.plan.prices import SlotPrices
 from scheduler.plan.problem import PlanProblem
-from scheduler.plan.spans import SAME_TIME_H, Span
+from scheduler.plan.spans import SAME_TIME_H, from_zero
 
 NEVER = -np.inf
 SLACK = 1e-6  # of a GPU or a watt
-CHUNK = 192  # offers at a time: in cache, and too small for BLAS to wake its threads
+CHUNK = 256  # offers at a time: in cache
+MOST_KEPT = 2_000_000  # offers x slots
+MOST_PRICE = 1e300  # what a slot without a known price costs more than
 
 
 @dataclass(frozen=True)
@@ -43,12 +44,13 @@ class Chosen:
 
 
 @dataclass(frozen=True)
-class _Alike:
-    """Offers in one zone whose runs from any slot end in the same one, and what they meet on the way."""
+class _Piece:
+    """Some offers, from the first slots on: as many as the one with the latest start has."""
 
-    zone: int
     rows: Ints
-    span: Span
+    zone: Ints
+    length: Ints
+    gain: Floats  # offers x starts: at no price; NEVER where not allowed
 
 
 @dataclass(frozen=True)
@@ -59,115 +61,106 @@ class Runs:
     chosen: Ints | None = None
 
     @cached_property
-    def _alike(self) -> tuple[_Alike, ...]:
-        offers = self.problem.offers
-        rows = np.arange(len(offers)) if self.chosen is None else self.chosen
-        lengths = self.problem.spans.lengths_h
-        length = np.searchsorted(lengths, offers.hours[rows] - SAME_TIME_H)
-        order = np.lexsort((length, offers.zone[rows]))
-        rows, length = rows[order], length[order]
-        new = (np.diff(length) != 0) | (np.diff(offers.zone[rows]) != 0)
-        cuts = np.concatenate([[0], np.nonzero(new)[0] + 1, [len(rows)]])
-        groups = []
-        for begin, end in pairwise(cuts.tolist()):
-            if begin == end or length[begin] == len(lengths):
-                continue  # nothing here, or longer than the horizon
-            zone = int(offers.zone[rows[begin]])
-            span = self.problem.spans.of(zone, int(length[begin]))
-            groups += [_Alike(zone, rows[at : min(at + CHUNK, end)], span) for at in range(begin, end, CHUNK)]
-        return tuple(groups)
+    def _rows(self) -> Ints:
+        return np.arange(len(self.problem.offers)) if self.chosen is None else self.chosen
 
-    def nets(self, prices: SlotPrices) -> Iterator[tuple[_Alike, Floats]]:
-        """(offers alike, offers x starts: gain less what the run pays; NEVER where not allowed)."""
-        slots, work, offers = self.problem.slots, self.problem.work, self.problem.offers
+    @cached_property
+    def _kept(self) -> tuple[_Piece, ...]:
+        return tuple(self._made())
+
+    def _pieces(self) -> Iterable[_Piece]:
+        """Kept where they are few: whoever asks once asks again, at other prices."""
+        few = len(self._rows) * len(self.problem.slots) <= MOST_KEPT
+        return self._kept if few else self._made()
+
+    def _made(self) -> Iterator[_Piece]:
+        """Offers with about as many starts together: what lies after the last is never looked at."""
+        problem, spans, rows = self.problem, self.problem.spans, self._rows
+        latest_h = problem.offers.latest_end_h[rows] - problem.offers.hours[rows] + SAME_TIME_H
+        in_time = np.searchsorted(problem.slots.edges_h[:-1], latest_h, side="right")
+        starts = np.minimum(in_time, spans.starts[spans.length[rows]])
+        order = np.argsort(starts, kind="stable")
+        order = order[int(np.searchsorted(starts[order], 1)) :]
+        for begin in range(0, len(order), CHUNK):
+            part = order[begin : begin + CHUNK]
+            yield _piece(problem, rows[part], starts[part])
+
+    def nets(self, prices: SlotPrices) -> Iterator[tuple[_Piece, Floats]]:
+        """(some offers, offers x starts: gain less what the run pays; NEVER where not allowed)."""
         paid = _Paid.at(self.problem, prices)
-        starts_h = slots.edges_h[:-1]
-        for alike in self._alike:
-            net = self.problem.factors[alike.rows] @ paid.basis(alike, starts_h)
-            span = alike.span
-            latest_h = offers.latest_end_h[alike.rows] - offers.hours[alike.rows] + SAME_TIME_H
-            first_h, ceiling = starts_h[: net.shape[1]], work.ceiling_per_mwh[offers.job[alike.rows]]
-            np.copyto(net, NEVER, where=first_h > latest_h[:, None])
-            _bar(net, span.dearest, ceiling)
-            share = self.problem.gang_share[alike.rows]
-            _bar(net, -span.gpus, SLACK - work.gpus[offers.job[alike.rows]] * share)
-            _bar(net, -span.watts, SLACK - offers.watts[alike.rows] * share)
-            if span.unknown.any():
-                net[:, span.unknown] = NEVER
-            yield alike, net
+        for piece in self._pieces():
+            net, factors = piece.gain, self.problem.factors[piece.rows]
+            count = net.shape[1]
+            if paid.gpu is not None:
+                net = net - factors[:, 4, None] * paid.gpu[:, :, :count][piece.zone, piece.length]
+            if paid.watt is not None:
+                net = net - factors[:, 5, None] * paid.watt[:, :, :count][piece.zone, piece.length]
+            if paid.draw is not None:
+                net = net - factors[:, 3, None] * paid.draw[:, :count][piece.length]
+            yield piece, net
 
     def best(self, prices: SlotPrices) -> Chosen:
         """Per job of the problem: the run with the highest net gain, the earliest of equals."""
         problem = self.problem
         net = np.full(len(problem.offers), NEVER)
-        first, last = (np.zeros(len(problem.offers), dtype=np.int64) for _ in range(2))
-        for alike, nets in self.nets(prices):
-            if nets.shape[1]:
-                start = nets.argmax(axis=1)
-                net[alike.rows] = nets[np.arange(len(start)), start]
-                first[alike.rows], last[alike.rows] = start, alike.span.last[start]
+        first = np.zeros(len(problem.offers), dtype=np.int64)
+        for piece, nets in self.nets(prices):
+            start = nets.argmax(axis=1)
+            net[piece.rows] = nets[np.arange(len(start)), start]
+            first[piece.rows] = start
         offer = _best_offer(net, problem)
         found = offer >= 0
-        return Chosen(np.where(found, net[offer], NEVER), offer, first[offer] * found, last[offer] * found)
+        last = problem.spans.last[problem.spans.length[offer], first[offer]]
+        return Chosen(np.where(found, net[offer], NEVER), offer, first[offer] * found, last * found)
 
     def table(self, prices: SlotPrices) -> tuple[Floats, Ints]:
         """(net, last slot), offers of `chosen` x S in that order; for a few jobs at a time."""
-        rows = np.arange(len(self.problem.offers)) if self.chosen is None else self.chosen
-        count = len(self.problem.slots)
+        rows, spans = self._rows, self.problem.spans
         at = np.zeros(len(self.problem.offers), dtype=np.int64)
         at[rows] = np.arange(len(rows))
-        net = np.full((len(rows), count), NEVER)
-        last = np.full((len(rows), count), count, dtype=np.int64)
-        for alike, nets in self.nets(prices):
-            where, starts = at[alike.rows], nets.shape[1]
-            net[where, :starts] = nets
-            last[where, :starts] = alike.span.last
-        return net, last
+        net = np.full((len(rows), len(self.problem.slots)), NEVER)
+        for piece, nets in self.nets(prices):
+            net[at[piece.rows], : nets.shape[1]] = nets
+        return net, spans.last[spans.length[rows]]
+
+
+def _piece(problem: PlanProblem, rows: Ints, starts: Ints) -> _Piece:
+    """Offers with so many starts each, rising."""
+    work, spans, count = problem.work, problem.spans, int(starts[-1])
+    zone, length, job = problem.offers.zone[rows], problem.spans.length[rows], problem.offers.job[rows]
+    factors, share = problem.factors[rows], problem.gang_share[rows]
+    gain = factors[:, 0, None] - factors[:, 1, None] * problem.slots.edges_h[:count]
+    per_wh, per_w = problem.energy
+    gain -= factors[:, 2, None] * per_wh[:, :count][length]
+    gain -= factors[:, 3, None] * per_w[:, :count][length]
+    gain[np.arange(count) >= starts[:, None]] = NEVER
+    for bar, row, most in (
+        (spans.dearest, length, np.minimum(work.ceiling_per_mwh[job], MOST_PRICE)),
+        (spans.fewest_gpus, zone * len(spans.last) + length, SLACK - work.gpus[job] * share),
+        (spans.least_w, zone * len(spans.last) + length, SLACK - problem.offers.watts[rows] * share),
+    ):
+        bar.put(gain, row, most, never=NEVER)
+    return _Piece(rows, zone, length, gain)
 
 
 @dataclass(frozen=True)
 class _Paid:
-    """Running sums, from 0 to each edge, of what is paid at given prices."""
+    """What a run pays for what it holds, to the end of its last slot; None where nothing has a price."""
 
-    gpu: Floats  # Z x (S+1), per GPU
-    watt: Floats  # Z x (S+1), per watt taken from all domains over the zone
-    rate: Floats  # S, money per watt drawn for an hour
-    energy: Floats  # S, per watt drawn: to an hour of the slot it is `energy + rate x hour`
-    draw: Floats  # S+1, per watt of draw: ramp and peak, for whole slots
+    gpu: Floats | None  # Z x L x S, per GPU
+    watt: Floats | None  # Z x L x S, per watt taken from all domains over the zone
+    draw: Floats | None  # L x S, per watt of draw: ramp and peak
 
     @classmethod
     def at(cls, problem: PlanProblem, prices: SlotPrices) -> _Paid:
-        slots = problem.slots
+        hours, last = problem.slots.hours, np.minimum(problem.spans.last, len(problem.slots) - 1)
+
+        def paid(amounts: Floats) -> Floats | None:
+            sums = from_zero(amounts)
+            return sums[..., last + 1] - sums[..., None, :-1] if amounts.any() else None
+
         watt_h = problem.site.under.astype(np.float64) @ prices.watt_h
-        rate = np.where(slots.known, slots.price_per_mwh, 0.0) / 1e6
-        return cls(
-            gpu=_from_zero(prices.gpu_h * slots.hours),
-            watt=_from_zero(watt_h * slots.hours),
-            rate=rate,
-            energy=(_from_zero(rate * slots.hours) - np.append(rate, 0.0) * slots.edges_h)[:-1],
-            draw=_from_zero(prices.draw),
-        )
-
-    def basis(self, alike: _Alike, starts_h: Floats) -> Floats:
-        """6 x starts: gain per unit of a factor. Energy is paid to the hour, the rest to the slot's end."""
-        count, last, zone = len(alike.span.last), alike.span.last, alike.zone
-        start_h, to = starts_h[:count], last + 1
-        rate = self.rate[last]
-        spent = self.energy[last] + rate * start_h - self.energy[:count] - self.rate[:count] * start_h
-        rows = np.empty((6, count))
-        rows[0] = 1.0
-        rows[1] = -start_h
-        rows[2] = -rate
-        rows[3] = self.draw[:count] - self.draw[to] - spent
-        rows[4] = self.gpu[zone, :count] - self.gpu[zone, to]
-        rows[5] = self.watt[zone, :count] - self.watt[zone, to]
-        return rows
-
-
-def _bar(net: Floats, per_start: Floats, most: Floats) -> None:
-    """NEVER for offers (rows) at starts (columns) that have more than the offer's most."""
-    some = np.nonzero(most < per_start.max(initial=NEVER))[0]
-    net[some] = np.where(per_start > most[some, None], NEVER, net[some])
+        return cls(gpu=paid(prices.gpu_h * hours), watt=paid(watt_h * hours), draw=paid(prices.draw))
 
 
 def used(problem: PlanProblem, runs: Chosen) -> tuple[Floats, Floats, Floats]:
@@ -194,18 +187,12 @@ def gains(problem: PlanProblem, runs: Chosen) -> Floats:
     jobs = np.nonzero(runs.found)[0]
     offer, start_h = runs.offer[jobs], slots.edges_h[runs.first[jobs]]
     end_h = start_h + offers.hours[offer]
-    paid = _from_zero(np.where(slots.known, slots.price_per_mwh, 0.0) * slots.hours)
+    paid = from_zero(np.where(slots.known, slots.price_per_mwh, 0.0) * slots.hours)
     per_w = (np.interp(end_h, slots.edges_h, paid) - np.interp(start_h, slots.edges_h, paid)) / 1e6
     gained = np.zeros(len(work))
     delay_h = end_h - work.full_h[jobs]
     gained[jobs] = work.worth[jobs] - work.delay_per_h[jobs] * delay_h - per_w * offers.extra_w[offer]
     return gained
-
-
-def _from_zero(amounts: Floats) -> Floats:
-    """Running sums along the last axis, with a leading 0."""
-    width = [(0, 0)] * (amounts.ndim - 1) + [(1, 0)]
-    return np.pad(np.cumsum(amounts, axis=-1), width)
 
 
 def _best_offer(net: Floats, problem: PlanProblem) -> Ints:

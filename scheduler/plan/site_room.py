@@ -52,8 +52,11 @@ def zones_of(snapshot: Snapshot, slots: Slots, *, jobs: int, largest: int) -> Zo
     for depth in range(int(index.depth.max()), -1, -1):
         domains = np.nonzero((binding & (index.depth <= depth)) | (index.depth == 0))[0]
         nearest = _nearest(snapshot, domains)
-        key = np.stack([gpus.kind, gpus.settable.astype(np.int64), nearest], axis=1)[usable]
-        zones, at, size = np.unique(key, axis=0, return_inverse=True, return_counts=True)
+        keys, shape = (gpus.kind, gpus.settable.astype(np.int64), nearest + 1), (len(gpus.kinds), 2)
+        key = np.ravel_multi_index([part[usable] for part in keys], (*shape, len(domains) + 1))
+        found, at, size = np.unique(key, return_inverse=True, return_counts=True)
+        zones = np.stack(np.unravel_index(found, (*shape, len(domains) + 1)), axis=1)
+        zones[:, 2] -= 1
         if depth == 0 or (len(zones) <= most and _holds(zones[:, 0], size, largest)):
             break
     row = np.full(len(gpus), -1, dtype=np.int64)

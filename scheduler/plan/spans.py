@@ -2,70 +2,102 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
-from power.arrays import Bools, Floats, Ints
+from power.arrays import Floats, Ints
 
 SAME_TIME_H = 1e-9
 
 
 @dataclass(frozen=True)
-class Span:
-    """Per start, as far as such runs fit before the horizon's end."""
+class Bar:
+    """Something that runs meet on their way (rows x S), and the most of it that each row meets."""
 
-    last: Ints  # the slot in which the run ends
-    dearest: Floats  # the highest price on the way
-    gpus: Floats  # the fewest GPUs of the zone that are free
-    watts: Floats  # the least watts under its domains
+    met: Floats
+    worst: Floats
 
-    @cached_property
-    def unknown(self) -> Bools:
-        """Starts whose runs meet a slot without a price."""
-        rows: Bools = np.isinf(self.dearest)
-        return rows
+    @classmethod
+    def of(cls, met: Floats) -> Bar:
+        rows = met.reshape(-1, met.shape[-1])
+        return cls(rows, rows.max(axis=1, initial=-np.inf))
+
+    def put(self, gain: Floats, row: Ints, most: Floats, *, never: float) -> None:
+        """`never` where a run, whose row here is given, meets more than its most."""
+        some = np.nonzero(self.worst[row] > most)[0]
+        if len(some):
+            closed = self.met[:, : gain.shape[1]][row[some]] > most[some, None]
+            gain[some] = np.where(closed, never, gain[some])
 
 
 @dataclass(frozen=True)
 class Spans:
-    """Spans by zone and length, made when asked for and kept."""
+    """Runs that span alike slots from every start are of one length. L lengths, rising; Z zones, S slots."""
 
     edges_h: Floats  # S + 1
     market_per_mwh: Floats  # S
     gpus: Floats  # Z x S
     watts: Floats  # Z x S
-    _made: dict[tuple[int, int], Span] = field(default_factory=dict, repr=False, compare=False)
+    hours: Floats  # of the runs that are asked about
 
     @cached_property
-    def lengths_h(self) -> Floats:
-        """Rising: runs between two neighbouring ones of these span alike slots."""
-        spans = self.edges_h[None, :] - self.edges_h[:, None]
-        return np.unique(np.round(spans[spans > SAME_TIME_H], 9))
+    def _lengths(self) -> tuple[Floats, Ints]:
+        """(hours of each length that is there, per run the row of its length)."""
+        between_h = self.edges_h[None, :] - self.edges_h[:, None]
+        lengths_h = np.append(np.unique(np.round(between_h[between_h > SAME_TIME_H], 9)), np.inf)
+        there, length = np.unique(np.searchsorted(lengths_h, self.hours - SAME_TIME_H), return_inverse=True)
+        return lengths_h[there], np.asarray(length).reshape(-1)
 
-    def of(self, zone: int, length: int) -> Span:
-        """Of runs no longer than `lengths_h[length]`, and longer than the one before."""
-        if (zone, length) not in self._made:
-            self._made[zone, length] = self._span(zone, length)
-        return self._made[zone, length]
+    @cached_property
+    def length(self) -> Ints:
+        """Per run: the row of its length."""
+        return self._lengths[1]
 
-    def _span(self, zone: int, length: int) -> Span:
-        ends_h = self.edges_h[:-1] + self.lengths_h[length]
-        last = np.searchsorted(self.edges_h, ends_h - SAME_TIME_H) - 1
-        last = last[: int(np.searchsorted(last, len(ends_h)))]
-        return Span(
-            last=last,
-            dearest=_highest(self.market_per_mwh, last),
-            gpus=-_highest(-self.gpus[zone], last),
-            watts=-_highest(-self.watts[zone], last),
-        )
+    @cached_property
+    def last(self) -> Ints:
+        """L x S: the slot in which such a run ends; S where it does not fit before the horizon's end."""
+        ends_h = self.edges_h[:-1] + self._lengths[0][:, None]
+        return np.asarray(np.searchsorted(self.edges_h, ends_h - SAME_TIME_H) - 1)
+
+    @cached_property
+    def starts(self) -> Ints:
+        """L: from how many slots, the first ones, such runs fit before the horizon's end."""
+        return np.asarray((self.last < len(self.edges_h) - 1).sum(axis=1))
+
+    @cached_property
+    def dearest(self) -> Bar:
+        """L x S: the highest price on the way, infinite where one is not known."""
+        return Bar.of(-self._lowest(-self.market_per_mwh[None]))
+
+    @cached_property
+    def fewest_gpus(self) -> Bar:
+        """Z x L x S: less the fewest GPUs of the zone that are free."""
+        return Bar.of(-self._lowest(self.gpus))
+
+    @cached_property
+    def least_w(self) -> Bar:
+        """Z x L x S: less the least watts under its domains."""
+        return Bar.of(-self._lowest(self.watts))
+
+    def _lowest(self, rows: Floats) -> Floats:
+        """Of each row (over S) the lowest value on the way: of two stretches of 2^k slots that cover it."""
+        count = rows.shape[1]
+        first = np.arange(count)
+        last = np.minimum(self.last, count - 1)
+        power = np.log2(last - first + 1).astype(np.int64)
+        found = np.empty((len(rows), *last.shape))
+        lowest = rows
+        for k in range(int(power.max(initial=0)) + 1):
+            length, start = np.nonzero(power == k)
+            second = last[length, start] - 2**k + 1
+            found[:, length, start] = np.minimum(lowest[:, start], lowest[:, second])
+            lowest = np.minimum(lowest[:, : -(2**k)], lowest[:, 2**k :])
+        return found
 
 
-def _highest(values: Floats, last: Ints) -> Floats:
-    """Per start s: the highest of values[s..last[s]]; `last` never falls."""
-    if not len(last):
-        return np.zeros(0)
-    ends = np.stack([np.arange(len(last)), last + 1], axis=1).ravel()
-    padded = np.append(values, -np.inf)
-    return np.asarray(np.maximum.reduceat(padded, ends)[::2])
+def from_zero(amounts: Floats) -> Floats:
+    """Running sums along the last axis, with a leading 0."""
+    width = [(0, 0)] * (amounts.ndim - 1) + [(1, 0)]
+    return np.pad(np.cumsum(amounts, axis=-1), width)

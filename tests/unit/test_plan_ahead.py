@@ -151,5 +151,5 @@ def test_the_last_plan_helps_and_changes_nothing() -> None:
 def test_no_time_is_no_error() -> None:
     plan = make_plan(busy(), time_limit_s=0.0)
     assert plan.jobs
-    assert plan.certificate.fallback == "greedy windows: no LP in the time limit"
+    assert str(plan.certificate.fallback).startswith("greedy windows: no LP in the time limit")
     assert plan.certificate.value <= plan.certificate.bound
