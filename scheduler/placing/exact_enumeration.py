@@ -117,6 +117,8 @@ class Enumeration:
         """Of those that are alike but in one row: by rising use of it, only where the worth rises too."""
         mark = np.round(use[keep] * SAME_STEPS) @ self.mark
         worth = use[keep] @ self.price - loss[keep]
+        if not len(self.rows):  # alike in everything: the best alone has a point
+            return keep[[int(np.argmax(worth))]]
         order = np.lexsort((-worth, use[keep, self.last], mark))
         new = np.concatenate([[True], np.diff(mark[order]) != 0.0])
         lift = np.cumsum(new) * (float(np.ptp(worth)) + 1.0)  # so that each set starts above the one before
