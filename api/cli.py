@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from api.commands import admin, demo, doctor, grid, jobs, power, report, submit, top
+from api.commands import admin, demo, doctor, grid, jobs, power, report, simulate, submit, top
 from api.commands.client import CommandError, Target
 from api.commands.tables import print_error
 
@@ -81,6 +81,7 @@ app.add_typer(power.target, name="target", rich_help_panel=SITE)
 app.add_typer(grid.price, name="price", rich_help_panel=SITE)
 app.add_typer(grid.policy, name="policy", rich_help_panel=SITE)
 app.add_typer(report.report, name="report", rich_help_panel=SITE)
+app.command("simulate", rich_help_panel=SITE)(simulate.simulate)
 
 app.command("serve", rich_help_panel=DAEMON)(admin.serve)
 app.command("demo", rich_help_panel=DAEMON)(demo.demo)
