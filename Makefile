@@ -9,7 +9,7 @@ PIP = PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --disa
 # PyTorch is pinned apart: the CPU build is enough for the examples and tests, and is taken where it is on offer.
 TORCH := torch==2.13.0
 
-.PHONY: help install demo run test check format browser clean
+.PHONY: help install demo run test check format browser results clean
 
 help:
 	@echo "make install   the environment in .venv, every version pinned by constraints.txt"
@@ -17,6 +17,7 @@ help:
 	@echo "make run       the daemon on http://127.0.0.1:8787"
 	@echo "make test      everything: lint, types, layers, unit, property, API, crash, scenario, console"
 	@echo "make check     lint, types and layers alone"
+	@echo "make results   docs/results/simulation.* from the data in WATTMILL_DATA, in about ten minutes"
 
 install: $(STAMP)
 
@@ -50,6 +51,10 @@ browser:
 test: check browser
 	$(BIN)/python -m pytest -m "not live" -n 2
 	$(BIN)/python -m pytest -m live
+
+# The data are found beside the project, or where WATTMILL_DATA says.
+results: install
+	$(BIN)/python -m benchmarks.simulation
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
