@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Final
 
 from power.budget import Budget
 from power.grid.forecast import Outlook
 
-__all__ = ["AHEAD", "Horizon", "Outlook"]
+__all__ = ["AHEAD", "Horizon", "Outlook", "less_headroom"]
 
 AHEAD: Final = timedelta(hours=48)
+
+
+def less_headroom(budgets: Iterable[Budget], headroom_w: float) -> tuple[Budget, ...]:
+    """The same budgets with so many watts kept free under each; none below 0."""
+    return tuple(replace(budget, limit_w=max(0.0, budget.limit_w - headroom_w)) for budget in budgets)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from power.budget import PowerTree
@@ -15,7 +15,7 @@ from power.grid.feed import Kind
 from power.grid.forecast import Outlook, outlook
 from power.series import Series, Slot
 from scheduler.config import Config
-from scheduler.horizon import AHEAD, Horizon
+from scheduler.horizon import AHEAD, Horizon, less_headroom
 from scheduler.month_peak import MonthPeak
 from scheduler.observation import Observation
 from scheduler.signal_view import SeriesView
@@ -57,10 +57,7 @@ class HorizonView:
         return Horizon(
             prices=self._outlook(seen.price, seen.now),
             carbon=self._outlook(seen.carbon, seen.now),
-            budgets=tuple(
-                replace(budget, limit_w=max(0.0, budget.limit_w - headroom_w))
-                for budget in seen.wishes.budgets
-            ),
+            budgets=less_headroom(seen.wishes.budgets, headroom_w),
             ramp_w_per_min=math.inf if ramp is None else ramp,
             demand_charge_per_kw=config.site.demand_charge_per_kw,
             month_peak_w=self._month_peak_w(seen.now),

@@ -14,7 +14,7 @@ from scheduler.config import Config, Control
 from scheduler.decision import Decision, Start
 from scheduler.decision_tables import CapTable
 from scheduler.fleet import Fleet
-from scheduler.horizon import Horizon
+from scheduler.horizon import Horizon, less_headroom
 from scheduler.job_views import JobFacts, job_views
 from scheduler.model import Job, JobState, Run, WaitReason
 from scheduler.pending import PendingStarts
@@ -74,6 +74,7 @@ class Site:
         self._raised_at_s: Floats = np.full(len(scenario.jobs), -np.inf)
         self._goal: dict[int, JobState] = {}  # of those that are leaving
         self._runs = 0
+        self._budgets = less_headroom(scenario.budgets, scenario.headroom_w)
         self.moved_caps = False  # by the last decision
         self._kept_for: frozenset[str] = frozenset()
         self._estimate_s: Floats = np.array(
@@ -153,7 +154,7 @@ class Site:
             horizon=Horizon(
                 prices=signals.prices.outlook(now),
                 carbon=signals.carbon.outlook(now),
-                budgets=scenario.budgets,
+                budgets=self._budgets,
             ),
             min_run_s=self.control.min_run_s,
         )

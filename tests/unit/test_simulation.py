@@ -135,6 +135,15 @@ def test_no_limit_is_ever_exceeded_and_all_work_adds_up(
     assert busy_j == pytest.approx(outcome.jobs.energy_j.sum(), rel=1e-9)
 
 
+def test_headroom_is_kept_under_limits_now_and_to_come() -> None:
+    made = scenario("a 2x600@0 high", budgets=(limit(900.0), limit(700.0, from_h=2)), headroom_w=50.0)
+    noted = Noted(open_policy("greedy"))
+    simulate(made, noted)
+    seen = noted.placed[0][0]
+    assert seen.limits_w["site"] == 850.0
+    assert [budget.limit_w for budget in seen.horizon.budgets] == [850.0, 650.0]
+
+
 # --- what is known when -------------------------------------------------------------------------------------
 
 
