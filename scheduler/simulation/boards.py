@@ -12,7 +12,7 @@ from power.readings import Processes, Readings
 from power.tree_index import OUTSIDE
 from scheduler.gpu_table import GpuKind
 from scheduler.simulation.model import Cluster
-from scheduler.simulation.silicon import NOISE_SHARE
+from scheduler.simulation.silicon import NOISE_SHARE, kinds_of
 
 _BUSY_UTILIZATION = 0.98
 
@@ -20,17 +20,17 @@ _BUSY_UTILIZATION = 0.98
 class Boards:
     """A row per board, in the cluster's order. Limits hold at once; empty boards keep theirs."""
 
-    def __init__(self, cluster: Cluster, kind: Ints, kinds: tuple[GpuKind, ...], *, seed: int) -> None:
+    def __init__(self, cluster: Cluster, *, seed: int) -> None:
+        kinds, self.kind = kinds_of(cluster)
         self._index = cluster.tree.index
         leaf_of = dict(zip(self._index.gpu_uuids, self._index.leaf.tolist(), strict=True))
         self._leaf: Ints = np.array([leaf_of.get(b.uuid, OUTSIDE) for b in cluster.boards], dtype=np.int64)
         self.uuids = tuple(board.uuid for board in cluster.boards)
         self.row_of = {uuid: row for row, uuid in enumerate(self.uuids)}
-        self.kind = kind
         self.min_cap_w: Floats = np.array([b.min_cap_w for b in cluster.boards], dtype=np.float64)
         self.max_cap_w: Floats = np.array([b.max_cap_w for b in cluster.boards], dtype=np.float64)
         self.cap_w: Floats = self.max_cap_w.copy()
-        self.idle_w: Floats = np.array([_idle_w(k) for k in kinds], dtype=np.float64)[kind]
+        self.idle_w: Floats = np.array([_idle_w(k) for k in kinds], dtype=np.float64)[self.kind]
         self.draw_w: Floats = self.idle_w.copy()
         self.busy: Bools = np.zeros(len(self.uuids), dtype=bool)
         self._chance = np.random.default_rng([seed, 3])

@@ -5,7 +5,6 @@ A policy that is done sooner would otherwise be billed for fewer hours of idle G
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -13,9 +12,9 @@ from datetime import datetime, timedelta
 import numpy as np
 
 from power.arrays import Floats, Ints
-from scheduler.gpu_table import GpuKind
 from scheduler.simulation.boards import Boards
-from scheduler.simulation.model import Cluster, Outcome, PowerTrace, Scenario
+from scheduler.simulation.model import Outcome, PowerTrace, Scenario
+from scheduler.simulation.published import or_nan
 
 
 def common_end_s(outcomes: Sequence[Outcome]) -> float:
@@ -48,7 +47,7 @@ def _empty_until(outcome: Outcome, until_s: float) -> Outcome:
 
 def _empty_site(scenario: Scenario, from_s: float, until_s: float) -> PowerTrace:
     """The site without jobs, in rows that end where a price, a carbon figure or a limit does."""
-    boards = _boards_at_rest(scenario.cluster, scenario.seed)
+    boards = Boards(scenario.cluster, seed=scenario.seed)
     at_s = _borders_s(scenario, from_s, until_s)
     moments = [scenario.start + timedelta(seconds=second) for second in at_s.tolist()]
     limits_w = [_limits_w(scenario, moment) for moment in moments]
@@ -64,21 +63,11 @@ def _empty_site(scenario: Scenario, from_s: float, until_s: float) -> PowerTrace
         limit_w=np.array([row[0] for row in limits_w]),
         excess_caps_w=np.array([boards.excess_w(counted_w, row) for row in limits_w]),
         excess_draw_w=np.array([boards.expected_excess_w(row) for row in limits_w]),
-        price_per_mwh=np.array([_or_nan(scenario.prices.at(moment)) for moment in moments]),
-        carbon_g_per_kwh=np.array([_or_nan(scenario.carbon.at(moment)) for moment in moments]),
+        price_per_mwh=np.array([or_nan(scenario.prices.at(moment)) for moment in moments]),
+        carbon_g_per_kwh=np.array([or_nan(scenario.carbon.at(moment)) for moment in moments]),
         busy_gpus=none,
         waiting_jobs=none,
     )
-
-
-def _boards_at_rest(cluster: Cluster, seed: int) -> Boards:
-    kind_of = [
-        GpuKind(model=board.model, min_cap_w=board.min_cap_w, max_cap_w=board.max_cap_w)
-        for board in cluster.boards
-    ]
-    kinds = tuple(dict.fromkeys(kind_of))
-    code = {kind: index for index, kind in enumerate(kinds)}
-    return Boards(cluster, np.array([code[kind] for kind in kind_of], dtype=np.int64), kinds, seed=seed)
 
 
 def _borders_s(scenario: Scenario, from_s: float, until_s: float) -> Floats:
@@ -94,7 +83,3 @@ def _limits_w(scenario: Scenario, moment: datetime) -> Floats:
     """Per column of the tree's index."""
     limits_w = scenario.cluster.tree.limits_at(moment, scenario.budgets)
     return np.array([limits_w[name] for name in scenario.cluster.tree.index.names])
-
-
-def _or_nan(value: float | None) -> float:
-    return math.nan if value is None else value

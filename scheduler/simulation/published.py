@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from datetime import datetime, timedelta
 from typing import Final
@@ -17,6 +18,11 @@ PUBLISHED_HOUR_UTC: Final = 12
 DAY_BEGINS_HOUR_UTC: Final = 22
 HISTORY: Final = timedelta(days=35)
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
+
+
+def or_nan(value: float | None) -> float:
+    """For columns of figures: NaN where nothing is known."""
+    return math.nan if value is None else value
 
 
 class DayAhead:

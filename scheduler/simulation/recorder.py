@@ -10,6 +10,7 @@ import numpy as np
 
 from power.arrays import Floats
 from scheduler.simulation.model import PowerTrace, Scenario
+from scheduler.simulation.published import or_nan
 from scheduler.simulation.site import Signals, Site
 from scheduler.simulation.work import Phase
 
@@ -47,7 +48,6 @@ class Recorder:
         busy_draw_w = float(site.work.draw_w[site.work.holders].sum())
         limit_w, limited = self._limits_of(limits_w)
         counted_w = boards.counted_w()
-        price, carbon = signals.prices.at(now), signals.carbon.at(now)
         self._rows.append(
             (
                 site.work.now_s,
@@ -58,8 +58,8 @@ class Recorder:
                 float(limit_w[0]),
                 boards.excess_w(counted_w, limit_w) if limited else 0.0,
                 boards.expected_excess_w(limit_w) if limited else 0.0,
-                math.nan if price is None else price,
-                math.nan if carbon is None else carbon,
+                or_nan(signals.prices.at(now)),
+                or_nan(signals.carbon.at(now)),
                 int(np.count_nonzero(boards.busy)),
                 site.work.count(Phase.WAITING),
             )

@@ -21,7 +21,7 @@ from scheduler.merging import merged
 from scheduler.pending import PendingStarts
 from scheduler.policy.policy import Policy
 from scheduler.simulation.model import Outcome, Scenario
-from scheduler.simulation.published import DayAhead
+from scheduler.simulation.published import DayAhead, or_nan
 from scheduler.simulation.recorder import Recorder
 from scheduler.simulation.site import Signals, Site
 from scheduler.simulation.work import Phase
@@ -63,13 +63,13 @@ class _Simulation:
         scenario, work = self._scenario, self._site.work
         last_s = (scenario.end - scenario.start).total_seconds() + scenario.patience_s
         self._cross_borders()
-        while not self._over() and (next_s := self._next_s()) <= last_s:
-            now = self._site.now()
+        while not self._over() and work.now_s < last_s:
+            now, next_s = self._site.now(), min(self._next_s(), last_s)
             self._recorder.note(self._signals, self._limits_w)
             work.advance(
                 next_s,
-                price_per_mwh=_or_nan(self._signals.prices.at(now)),
-                carbon_g_per_kwh=_or_nan(self._signals.carbon.at(now)),
+                price_per_mwh=or_nan(self._signals.prices.at(now)),
+                carbon_g_per_kwh=or_nan(self._signals.carbon.at(now)),
             )
             self._happen()
             if self._progress is not None:
@@ -188,7 +188,3 @@ class _Borders:
         seconds.append(float(coming[0]) if len(coming) else math.inf)
         seconds.append((math.floor(now_s / self._look_s) + 1) * self._look_s)
         self.next_s = min(seconds)
-
-
-def _or_nan(value: float | None) -> float:
-    return math.nan if value is None else value

@@ -13,7 +13,7 @@ from power.arrays import Floats, Ints
 from power.curve import CapCurve, prior
 from power.curve_table import CurveTable
 from scheduler.gpu_table import GpuKind
-from scheduler.simulation.model import Scenario, SimulatedJob
+from scheduler.simulation.model import Cluster, Scenario, SimulatedJob
 
 VARIANTS: Final = 8  # kinds of jobs within one workload family: as many true curves for each
 NOISE_SHARE: Final = 0.012  # standard deviation of a busy board's draw from second to second
@@ -21,6 +21,14 @@ NOISE_SHARE: Final = 0.012  # standard deviation of a busy board's draw from sec
 # How far a job of a family is from the family's fitted curve, as shares either way. They are of the size of
 # the fits' own errors (5.4 % throughput, 3 % power, left-one-workload-out, see `power/curve.py`).
 _DEMAND, _KNEE, _STEEPNESS, _POWER = 0.10, 0.05, 0.10, 0.03
+
+
+def kinds_of(cluster: Cluster) -> tuple[tuple[GpuKind, ...], Ints]:
+    """(kinds of boards in the order of their first, per board: which of them it is)."""
+    codes: dict[GpuKind, int] = {}
+    kinds = (GpuKind(model=b.model, min_cap_w=b.min_cap_w, max_cap_w=b.max_cap_w) for b in cluster.boards)
+    codes_of_boards = [codes.setdefault(kind, len(codes)) for kind in kinds]
+    return tuple(codes), np.array(codes_of_boards, dtype=np.int64)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,25 +43,21 @@ class Silicon:
     @classmethod
     def of(cls, scenario: Scenario) -> Silicon:
         """Drawn from the scenario's seed: the same for every policy."""
-        codes: dict[GpuKind, int] = {}
-        boards = [
-            codes.setdefault(GpuKind(model=b.model, min_cap_w=b.min_cap_w, max_cap_w=b.max_cap_w), len(codes))
-            for b in scenario.cluster.boards
-        ]
+        kinds, kind_of_board = kinds_of(scenario.cluster)
         chance = np.random.default_rng([scenario.seed, 1])
         variant = chance.integers(VARIANTS, size=len(scenario.jobs))
         truths = _Truths(scenario.seed)
         curves = [
             truths.curve(kind, job, int(number))
             for job, number in zip(scenario.jobs, variant, strict=True)
-            for kind in codes
+            for kind in kinds
         ]
         table, rows = CurveTable.of(curves)
         return cls(
             curves=table,
-            row=rows.reshape(len(scenario.jobs), len(codes)),
-            kinds=tuple(codes),
-            kind_of_board=np.array(boards, dtype=np.int64),
+            row=rows.reshape(len(scenario.jobs), len(kinds)),
+            kinds=kinds,
+            kind_of_board=kind_of_board,
         )
 
     def throughput(self, rows: Ints, cap_w: Floats) -> Floats:

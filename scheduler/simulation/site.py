@@ -46,9 +46,7 @@ class Site:
         self._scenario = scenario
         self._silicon = Silicon.of(scenario)
         self.work = Work(scenario)
-        self.boards = Boards(
-            scenario.cluster, self._silicon.kind_of_board, self._silicon.kinds, seed=scenario.seed
-        )
+        self.boards = Boards(scenario.cluster, seed=scenario.seed)
         times = scenario.stop_times
         self._config = Config(
             control=Control(

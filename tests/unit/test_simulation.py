@@ -67,7 +67,8 @@ def test_a_price_above_its_ceiling_freezes_a_job_and_it_goes_on_afterwards() -> 
 
 
 def test_a_job_that_never_fits_is_left_over() -> None:
-    outcome = run(scenario("a 8x600@0, b 1x600@0", patience_s=3600.0))
+    outcome = run(scenario("a 8x600@0, b 1x600@0", patience_s=3700.0))
+    assert outcome.power.until_s == 86400.0 + 3700.0  # it goes on for all of the patience, to the second
     assert np.isnan(outcome.jobs.ended_s).tolist() == [True, False]
 
 
