@@ -10,6 +10,8 @@ import numpy as np
 
 from scheduler.plan.problem import Offers, PlanProblem, Site, Slots, Work
 from scheduler.plan.runs import Chosen
+from scheduler.windows import Plan
+from tests.builders import NOW, hours
 
 JobRow = tuple[float, float, float, float]  # GPUs, hours at full speed, worth, latest end
 
@@ -145,3 +147,14 @@ def best_gain(case: PlanProblem) -> float:
     options = [[None, *every_run(case, job)] for job in range(len(case.work))]
     plans = ([run for run in plan if run is not None] for plan in product(*options))
     return max(gain_of(case, plan) for plan in plans if not broken(case, plan))
+
+
+def drawn(plan: Plan, job_id: str, slots: int = 6) -> str:
+    """`..#.` = runs through the third hour, `-` through a part of it."""
+    windows = plan.jobs[job_id].windows if job_id in plan.jobs else ()
+    marks = ""
+    for hour in range(slots):
+        start, end = NOW + hours(hour), NOW + hours(hour + 1)
+        run = sum(max(hours(0), min(w.end, end) - max(w.start, start)) / hours(1) for w in windows)
+        marks += "#" if run > 0.99 else "-" if run > 0.01 else "."
+    return marks

@@ -62,6 +62,7 @@ def problem(
     worth = np.sort(chance.uniform(0.5, 4.0, (len(gangs), levels)), axis=1)
     rank = chance.integers(0, 3, len(gangs))
     least_w, most_w = chance.integers(100, 150, residents), chance.integers(200, 300, residents)
+    seated, options, holds = _residents(chance, at, leaf, least_w, most_w)
     return PlacementProblem(
         index=index,
         room_w=room,
@@ -76,47 +77,67 @@ def problem(
             empty_w=np.full(nodes, EMPTY_W) + 5.0 * unlike_idle * np.arange(nodes),
             max_cap_w=np.full(nodes, 300.0),
         ),
-        groups=Groups(
-            gpus=np.array([gpus for gpus, _ in gangs], dtype=np.int64),
-            nodes=np.array([parts for _, parts in gangs], dtype=np.int64),
-            rank=rank,
-            backfill=np.zeros(len(gangs), bool),
-            member_start=np.arange(len(gangs) + 1),
-            member=np.arange(len(gangs)),
-            head_start=np.zeros(len(gangs)),
-        ),
-        offers=Offers(
-            group=np.repeat(np.arange(len(gangs)), levels),
-            kind=np.zeros(len(gangs) * levels, np.int64),
-            cap_w=caps.ravel(),
-            worth=worth.ravel(),
-            top=np.tile(np.arange(levels) == levels - 1, len(gangs)),
-        ),
-        residents=Residents(
-            job=100 + np.arange(residents),
-            rank=chance.integers(0, 3, residents),
-            gpus=np.ones(residents, np.int64),
-        ),
-        options=Options(
-            resident=np.repeat(np.arange(residents), 3),
-            act=np.tile([Act.PREEMPT, Act.RUN, Act.RUN], residents),
-            cap_w=np.column_stack([np.zeros(residents), least_w, most_w]).ravel().astype(float),
-            worth=np.column_stack(
-                [np.full(residents, -0.3), chance.uniform(0.2, 1.0, residents), np.full(residents, 1.5)]
-            ).ravel(),
-            least=np.tile([False, True, False], residents),
-            unchanged=np.tile([False, False, True], residents),
-        ),
-        holds=Holds(
-            resident=np.arange(residents),
-            leaf=leaf[at],
-            pool=at.astype(np.int64),
-            freed=np.ones(residents, np.int64),
-            steered=np.ones(residents, np.int64),
-            fixed_w=np.zeros(residents),
-            empty_w=np.full(residents, EMPTY_W),
-        ),
+        groups=_single_jobs(gangs, rank),
+        offers=_offers(caps, worth),
+        residents=seated,
+        options=options,
+        holds=holds,
     )
+
+
+def _single_jobs(gangs: list[tuple[int, int]], rank: Ints) -> Groups:
+    return Groups(
+        gpus=np.array([gpus for gpus, _ in gangs], dtype=np.int64),
+        nodes=np.array([parts for _, parts in gangs], dtype=np.int64),
+        rank=rank,
+        backfill=np.zeros(len(gangs), bool),
+        member_start=np.arange(len(gangs) + 1),
+        member=np.arange(len(gangs)),
+        head_start=np.zeros(len(gangs)),
+    )
+
+
+def _offers(caps: Floats, worth: Floats) -> Offers:
+    """Caps and what they are worth, groups x levels."""
+    groups, levels = caps.shape
+    return Offers(
+        group=np.repeat(np.arange(groups), levels),
+        kind=np.zeros(groups * levels, np.int64),
+        cap_w=caps.ravel(),
+        worth=worth.ravel(),
+        top=np.tile(np.arange(levels) == levels - 1, groups),
+    )
+
+
+def _residents(
+    chance: np.random.Generator, at: Ints, leaf: Ints, least_w: Ints, most_w: Ints
+) -> tuple[Residents, Options, Holds]:
+    """One GPU each, on the nodes `at`; each may stop, or run at one of two caps, now at the higher."""
+    count = len(at)
+    seated = Residents(
+        job=100 + np.arange(count),
+        rank=chance.integers(0, 3, count),
+        gpus=np.ones(count, np.int64),
+    )
+    worth = [np.full(count, -0.3), chance.uniform(0.2, 1.0, count), np.full(count, 1.5)]
+    options = Options(
+        resident=np.repeat(np.arange(count), 3),
+        act=np.tile([Act.PREEMPT, Act.RUN, Act.RUN], count),
+        cap_w=np.column_stack([np.zeros(count), least_w, most_w]).ravel().astype(float),
+        worth=np.column_stack(worth).ravel(),
+        least=np.tile([False, True, False], count),
+        unchanged=np.tile([False, False, True], count),
+    )
+    holds = Holds(
+        resident=np.arange(count),
+        leaf=leaf[at],
+        pool=at.astype(np.int64),
+        freed=np.ones(count, np.int64),
+        steered=np.ones(count, np.int64),
+        fixed_w=np.zeros(count),
+        empty_w=np.full(count, EMPTY_W),
+    )
+    return seated, options, holds
 
 
 def choice_of(

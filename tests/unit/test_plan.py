@@ -11,6 +11,7 @@ from scheduler.quote import energy_cost, quote
 from scheduler.snapshot import Snapshot
 from scheduler.windows import Plan, ShadowPrice
 from tests.builders import NOW, gpus, hours, job, prices, running, snapshot, view
+from tests.plan_builders import drawn
 
 
 def waits(id: str = "a", *, hours_long: float = 1.0, due_h: float | None = 6.0, **more: object) -> Job:
@@ -20,17 +21,6 @@ def waits(id: str = "a", *, hours_long: float = 1.0, due_h: float | None = 6.0, 
 def world(row: str, *jobs: Job, count: int = 1) -> Snapshot:
     series = prices(row)
     return snapshot(gpus(count), *jobs, prices=series, price=series.at(NOW))
-
-
-def drawn(plan: Plan, job_id: str, slots: int) -> str:
-    """`..#.` = runs through the third hour, `-` through a part of it."""
-    windows = plan.jobs[job_id].windows if job_id in plan.jobs else ()
-    marks = ""
-    for hour in range(slots):
-        start, end = NOW + hours(hour), NOW + hours(hour + 1)
-        run = sum(max(hours(0), min(w.end, end) - max(w.start, start)) / hours(1) for w in windows)
-        marks += "#" if run > 0.99 else "-" if run > 0.01 else "."
-    return marks
 
 
 def worth_at(plan: Plan, hour: float) -> ShadowPrice:

@@ -13,6 +13,7 @@ from scheduler.model import Job
 from scheduler.snapshot import Snapshot
 from scheduler.windows import Plan
 from tests.builders import NOW, gpus, hours, job, prices, snapshot
+from tests.plan_builders import drawn
 
 ROW = "60 50 10 20 80 90"
 
@@ -30,17 +31,6 @@ def world(row: str, *jobs: Job, count: int = 1, **horizon: object) -> Snapshot:
 def make_plan(seen: Snapshot, *, time_limit_s: float = 20.0, previous: Plan | None = None) -> Plan:
     """With time to spare: the drawings do not hang on how fast the machine is."""
     return planning.make_plan(seen, time_limit_s=time_limit_s, previous=previous)
-
-
-def drawn(plan: Plan, job_id: str, slots: int = 6) -> str:
-    """`..#.` = runs through the third hour, `-` through a part of it."""
-    windows = plan.jobs[job_id].windows if job_id in plan.jobs else ()
-    marks = ""
-    for hour in range(slots):
-        start, end = NOW + hours(hour), NOW + hours(hour + 1)
-        run = sum(max(hours(0), min(w.end, end) - max(w.start, start)) / hours(1) for w in windows)
-        marks += "#" if run > 0.99 else "-" if run > 0.01 else "."
-    return marks
 
 
 def at_once(plan: Plan) -> int:
