@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import gc
 import os
 import sys
 
@@ -21,18 +23,27 @@ def main() -> int:
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if on_gpu else "gloo")
 
+    try:
+        code = train(options, device)
+        dist.barrier()  # nobody leaves while another still talks to it
+    finally:
+        gc.collect()  # what still holds the group must go before it, not at the interpreter's end
+        dist.destroy_process_group()
+    return code
+
+
+def train(options: argparse.Namespace, device: torch.device) -> int:
+    """The exit code; nothing of the model outlives it."""
+
     def agree(mine: bool) -> bool:
         flag = torch.tensor([int(mine)], device=device)
         dist.all_reduce(flag, op=dist.ReduceOp.MAX)
         return bool(flag.item())
 
-    try:
-        plain = CharTransformer(options.dim, options.layers).to(device)
-        wrapped = DistributedDataParallel(plain, device_ids=[device.index] if on_gpu else None)
-        rank, world = dist.get_rank(), dist.get_world_size()
-        return Trainer(options, wrapped, plain, device, rank=rank, world=world, agree=agree).run()
-    finally:
-        dist.destroy_process_group()
+    plain = CharTransformer(options.dim, options.layers).to(device)
+    wrapped = DistributedDataParallel(plain, device_ids=[device.index] if device.type == "cuda" else None)
+    rank, world = dist.get_rank(), dist.get_world_size()
+    return Trainer(options, wrapped, plain, device, rank=rank, world=world, agree=agree).run()
 
 
 if __name__ == "__main__":
